@@ -1,0 +1,79 @@
+"""Deadlines that cost next to nothing: calls that end within the same 1/64 s share one timer.
+
+An `asyncio.timeout` per call takes 12 to 29 % of the least that a GET through aiohttp costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from types import TracebackType
+
+from ._seam import Seam
+
+_GRAIN = 64.0
+
+
+class Deadlines:
+    """All running deadlines of one manager."""
+
+    __slots__ = ("_due", "_seam", "_timers")
+
+    def __init__(self, seam: Seam) -> None:
+        self._seam = seam
+        self._due: dict[float, set[Deadline]] = {}
+        self._timers: dict[float, asyncio.TimerHandle] = {}
+
+    def after(self, seconds: float) -> Deadline:
+        """A context that cancels the current task after `seconds` (up to 1/64 s later, exactly if shorter than 1 s)."""
+        at = self._seam.now() + seconds
+        if seconds >= 1:
+            at = math.ceil(at * _GRAIN) / _GRAIN
+        due = self._due.get(at)
+        if due is None:
+            due = self._due[at] = set()
+            self._timers[at] = self._seam.loop.call_at(at, self._fire, at)
+        return Deadline(due)
+
+    def close(self) -> None:
+        """Let every deadline expire now."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for at in list(self._timers):
+            self._fire(at)
+
+    def _fire(self, at: float) -> None:
+        del self._timers[at]
+        for deadline in self._due.pop(at):
+            deadline.expire()
+
+
+class Deadline:
+    """One call's deadline; `expired` tells afterwards whether it, and nobody else, ended the body."""
+
+    __slots__ = ("_cancelling", "_due", "_fired", "_task", "expired")
+
+    def __init__(self, due: set[Deadline]) -> None:
+        self._due = due
+        self._fired = self.expired = False
+
+    def __enter__(self) -> Deadline:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._due.add(self)
+        return self
+
+    def expire(self) -> None:
+        self._fired = True
+        self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if not self._fired:
+            self._due.discard(self)
+            return False
+        # As asyncio.timeout does: our own cancellation is taken back, somebody else's passes through.
+        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            self.expired = True
+        return self.expired

@@ -1,0 +1,23 @@
+"""The one seam for time and chance. Private: tests run a virtual event loop, or give the manager another `Seam`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Seam:
+    """Monotonic time, timers and sleep are the event loop's; wall-clock time and chance come from the system."""
+
+    loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop)
+    wall: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random
+
+    def now(self) -> float:
+        """Seconds on the loop's clock."""
+        return self.loop.time()

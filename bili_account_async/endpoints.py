@@ -1,0 +1,215 @@
+"""The nine endpoints: each is declared once, as data in `ENDPOINTS`, and has a coroutine of one line.
+
+What varies between endpoints stands here and nowhere else; how a call is made is `session.py`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType, NoneType
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import attrs
+
+from .credential import Credential
+from .errors import SignTooLong
+from .records import (
+    AccountInfo,
+    CoinLog,
+    DailyRewards,
+    RealnameApplication,
+    RealnameStatus,
+    SecurityInfo,
+    VipInfo,
+)
+
+T = TypeVar("T")
+HostName = Literal["api", "www", "passport"]
+Part = Literal["sessdata", "dede_user_id", "bili_jct"]
+
+SIGN_MAX = 70
+"""Code points that a sign may have (sign update)."""
+
+
+def _one_of(*allowed: object) -> Any:
+    def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in allowed:
+            raise ValueError(f"{attribute.name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+    return check
+
+
+@attrs.frozen
+class Auth:
+    """Which credential parts an endpoint needs: `cookie` names those of a cookie, `access_key` says if a token will do.
+
+    A POST whose `cookie` names `bili_jct` sends it as the form field `csrf`, which is how the API checks it.
+    """
+
+    cookie: tuple[Part, ...] = attrs.field(
+        default=("sessdata",), validator=attrs.validators.deep_iterable(_one_of("sessdata", "dede_user_id", "bili_jct"))
+    )
+    access_key: bool = True
+
+    def missing_from(self, credential: Credential) -> str | None:
+        """What the credential lacks, as words for an error; None if it will do."""
+        if credential.access_key:
+            return None if self.access_key else "a cookie login (it takes no access_key)"
+        return ", ".join(part for part in self.cookie if getattr(credential, part) is None) or None
+
+
+def _check_path(owner: object, attribute: object, value: str) -> None:
+    if not value.startswith("/") or value.startswith("//") or any(c in value or not c for c in "?#\\ \r\n\t"):
+        raise ValueError(f"path: expected '/…' without query or fragment, got {value!r}")
+
+
+def _check_result(owner: object, attribute: object, value: object) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(step, str) for step in value):
+        raise ValueError(f"result: expected a tuple of field names, got {value!r}")
+
+
+@attrs.frozen(cache_hash=True)
+class Endpoint(Generic[T]):
+    """One endpoint as data; `await session.call(endpoint)` gives a `returns`.
+
+    `result` is where the payload stands in the reply; `returns` is anything that `structure` can make, `NoneType` for
+    an endpoint whose reply has no payload. A GET may be sent again after a failure, a POST never is.
+    """
+
+    name: str
+    method: Literal["GET", "POST"] = attrs.field(validator=_one_of("GET", "POST"))
+    host: HostName = attrs.field(validator=_one_of("api", "www", "passport"))
+    path: str = attrs.field(validator=_check_path)
+    auth: Auth = attrs.field(validator=attrs.validators.instance_of(Auth))
+    returns: type[T]
+    result: tuple[str, ...] = attrs.field(default=("data",), validator=_check_result)
+
+
+class Session(Protocol):
+    """What the coroutines need of a session, so that a wrapper can stand in for an `AccountSession`."""
+
+    async def call(
+        self,
+        endpoint: Endpoint[T],
+        *,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> T: ...
+
+
+_COOKIE_OR_APP = Auth()
+_ACCOUNT_INFO = Endpoint("get_account_info", "GET", "api", "/x/member/web/account", _COOKIE_OR_APP, AccountInfo)
+_DAILY_REWARDS = Endpoint("get_daily_rewards", "GET", "api", "/x/member/web/exp/reward", _COOKIE_OR_APP, DailyRewards)
+_COIN_EXP = Endpoint(
+    "get_coin_exp",
+    "GET",
+    "www",
+    "/plus/account/exp.php",
+    Auth(("sessdata", "dede_user_id"), access_key=False),
+    int,
+    ("number",),
+)
+_VIP_INFO = Endpoint("get_vip_info", "GET", "api", "/x/vip/web/user/info", Auth(access_key=False), VipInfo)
+_SECURITY_INFO = Endpoint(
+    "get_security_info", "GET", "passport", "/web/site/user/info", Auth(("sessdata", "dede_user_id")), SecurityInfo
+)
+_REALNAME_STATUS = Endpoint(
+    "get_realname_status",
+    "GET",
+    "api",
+    "/x/member/realname/status",
+    _COOKIE_OR_APP,
+    RealnameStatus,
+    ("data", "status"),
+)
+_REALNAME_APPLICATION = Endpoint(
+    "get_realname_application", "GET", "api", "/x/member/realname/apply/status", _COOKIE_OR_APP, RealnameApplication
+)
+_COIN_LOG = Endpoint("get_coin_log", "GET", "api", "/x/member/web/coin/log", _COOKIE_OR_APP, CoinLog)
+_UPDATE_SIGN = Endpoint(
+    "update_sign", "POST", "api", "/x/member/web/sign/update", Auth(("sessdata", "bili_jct")), NoneType, ()
+)
+_CLEAR_SIGN = attrs.evolve(_UPDATE_SIGN, name="clear_sign")
+
+ENDPOINTS: Mapping[str, Endpoint[Any]] = MappingProxyType(
+    {
+        endpoint.name: endpoint
+        for endpoint in (
+            _ACCOUNT_INFO,
+            _DAILY_REWARDS,
+            _COIN_EXP,
+            _VIP_INFO,
+            _SECURITY_INFO,
+            _REALNAME_STATUS,
+            _REALNAME_APPLICATION,
+            _COIN_LOG,
+            _UPDATE_SIGN,
+            _CLEAR_SIGN,
+        )
+    }
+)
+"""Each coroutine's name and its `Endpoint`."""
+
+
+async def get_account_info(session: Session, *, timeout: float | None = None) -> AccountInfo:
+    """The account's profile."""
+    return await session.call(_ACCOUNT_INFO, timeout=timeout)
+
+
+async def get_daily_rewards(session: Session, *, timeout: float | None = None) -> DailyRewards:
+    """What brought experience today."""
+    return await session.call(_DAILY_REWARDS, timeout=timeout)
+
+
+async def get_coin_exp(session: Session, *, timeout: float | None = None) -> int:
+    """Today's experience from tipping coins, up to date. Needs a cookie with DedeUserID."""
+    return await session.call(_COIN_EXP, timeout=timeout)
+
+
+async def get_vip_info(session: Session, *, timeout: float | None = None) -> VipInfo:
+    """The membership. Needs a cookie."""
+    return await session.call(_VIP_INFO, timeout=timeout)
+
+
+async def get_security_info(session: Session, *, timeout: float | None = None) -> SecurityInfo:
+    """What is bound to the account, and how safe it is. A cookie needs DedeUserID."""
+    return await session.call(_SECURITY_INFO, timeout=timeout)
+
+
+async def get_realname_status(session: Session, *, timeout: float | None = None) -> RealnameStatus:
+    """Whether the account is certified with a real name."""
+    return await session.call(_REALNAME_STATUS, timeout=timeout)
+
+
+async def get_realname_application(session: Session, *, timeout: float | None = None) -> RealnameApplication:
+    """The application for real-name certification, with name and card number masked by the server."""
+    return await session.call(_REALNAME_APPLICATION, timeout=timeout)
+
+
+async def get_coin_log(session: Session, *, timeout: float | None = None) -> CoinLog:
+    """The coin balance's changes of the last week."""
+    return await session.call(_COIN_LOG, timeout=timeout)
+
+
+async def update_sign(session: Session, user_sign: str, *, timeout: float | None = None) -> None:
+    """Ask for a new sign; the change waits in Bilibili's review queue. Needs a cookie with bili_jct, or a token.
+
+    Raises `SignTooLong` beyond 70 code points and `ValueError` for control characters, both before anything is sent;
+    the server may answer `SensitiveSign`, `EmojiSign` or `CsrfRejected`. It is never sent twice: after a
+    `TransportError` whose `sent` is true nobody knows whether the change was asked for.
+    """
+    if not isinstance(user_sign, str):
+        raise TypeError(f"user_sign: expected str, got {type(user_sign).__name__}")
+    if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in user_sign):
+        raise ValueError("user_sign: expected no control characters or lone surrogates")
+    if len(user_sign) > SIGN_MAX:
+        error = SignTooLong(f"expected at most {SIGN_MAX} code points, got {len(user_sign)}", code=40022)
+        error.endpoint = "update_sign"
+        raise error
+    await session.call(_UPDATE_SIGN, form={"user_sign": user_sign}, timeout=timeout)
+
+
+async def clear_sign(session: Session, *, timeout: float | None = None) -> None:
+    """Ask for an empty sign: `update_sign` with nothing in it."""
+    await session.call(_CLEAR_SIGN, form={"user_sign": ""}, timeout=timeout)

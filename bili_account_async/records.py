@@ -1,0 +1,285 @@
+"""What the endpoints return: attrs records and open enums. No parsing here: `structuring.py` reads these classes.
+
+Records are frozen, slotted, keyword-only, hashable and picklable. A field carries the API's name, except where `wire`
+gives another. A field whose JSON form differs from its Python type has one of the `Annotated` types below.
+"""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Context, Decimal
+from enum import Enum, EnumType, IntEnum, StrEnum
+from typing import Annotated, Any
+
+import attrs
+
+ZeroOne = Annotated[bool, "0 or 1 on the wire"]
+IsoDay = Annotated[date | None, "YYYY-MM-DD on the wire, empty for none"]
+UnixMilliseconds = Annotated[datetime | None, "milliseconds since 1970 on the wire, 0 for none; UTC here"]
+NULL_IS_EMPTY = "null on the wire is an empty list"
+ChinaTime = Annotated[datetime, "YYYY-MM-DD HH:MM:SS on the wire, China Standard Time; UTC+8 here"]
+
+
+def wire(name: str) -> Any:
+    """A field that the API calls `name`."""
+    return attrs.field(metadata={"wire": name})
+
+
+class _OpenEnumType(EnumType):
+    """Judges the type before the value: `True` and `1.0` equal 1, and still are no `VipStatus`."""
+
+    def __call__(cls, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if not args and not kwargs and not isinstance(value, cls):
+            wanted = int if issubclass(cls, int) else str
+            if type(value) is not wanted:
+                raise ValueError(f"{value!r} is no {cls.__name__}: expected {wanted.__name__}")
+        return super().__call__(value, *args, **kwargs)
+
+
+class _OpenEnum(Enum):
+    """A server grows new codes without notice: each becomes a member that keeps its value and is not remembered."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        base: Any = int if issubclass(cls, int) else str
+        member = base.__new__(cls, value)
+        member._name_ = f"UNKNOWN_{value}"
+        member._value_ = value
+        return member
+
+    @property
+    def known(self) -> bool:
+        """Whether the API document names this value."""
+        return self._name_ in type(self).__members__
+
+
+class _OpenInt(_OpenEnum, IntEnum, metaclass=_OpenEnumType):
+    pass
+
+
+class _OpenStr(_OpenEnum, StrEnum, metaclass=_OpenEnumType):
+    pass
+
+
+class Sex(_OpenStr):
+    """`sex` of account info."""
+
+    MALE = "男"
+    FEMALE = "女"
+    SECRET = "保密"  # noqa: S105 - what the API calls an undisclosed sex
+
+
+class VipType(_OpenInt):
+    """`vip_type` of VIP info."""
+
+    NONE = 0
+    MONTHLY = 1
+    ANNUAL = 2
+
+
+class VipStatus(_OpenInt):
+    """`vip_status` of VIP info. FROZEN: the IP address changed too often; LOCKED: the account is at high risk."""
+
+    NONE = 0
+    NORMAL = 1
+    FROZEN = 2
+    LOCKED = 3
+
+
+class VipPayType(_OpenInt):
+    """`vip_pay_type` of VIP info: whether the membership was bought."""
+
+    UNPAID = 0
+    PAID = 1
+
+
+class PasswordLevel(_OpenInt):
+    """`pwd_level` of security info."""
+
+    WEAK = 1
+    MEDIUM = 2
+    STRONG = 3
+
+
+class RealnameStatus(_OpenInt):
+    """`status` of real-name status."""
+
+    UNCERTIFIED = 0
+    CERTIFIED = 1
+
+
+class RealnameApplicationStatus(_OpenInt):
+    """`status` of real-name application; its numbers differ from those of `RealnameStatus`."""
+
+    CERTIFIED = 1
+    UNCERTIFIED = 3
+
+
+class CardType(_OpenInt):
+    """`card_type` of real-name application."""
+
+    ID_CARD = 0
+    HK_MACAO_PERMIT = 2
+    TAIWAN_PERMIT = 3
+    PASSPORT = 4
+    FOREIGN_RESIDENT = 5
+    OTHER = 6
+
+
+@attrs.frozen(kw_only=True)
+class AccountInfo:
+    """The account's profile, from account info."""
+
+    mid: int
+    uname: str
+    """Nickname."""
+    userid: str
+    """User name, the one that can't be changed."""
+    sign: str
+    birthday: IsoDay
+    """None if the account gave none."""
+    sex: Sex
+    nick_free: bool
+    """True if no nickname was ever set."""
+    rank: str
+    """Member rank as a text for a person, never parsed."""
+
+
+@attrs.frozen(kw_only=True)
+class DailyRewards:
+    """What brought experience, from daily rewards. `login`, `watch` and `share` count today (5 each)."""
+
+    login: bool
+    watch: bool
+    coins: int
+    """Experience from coins given today; lags behind, see `get_coin_exp`. The server stops at 50."""
+    share: bool
+    email: bool
+    tel: bool
+    safe_question: bool
+    identify_card: bool
+
+
+@attrs.frozen(kw_only=True)
+class VipInfo:
+    """The membership, from VIP info."""
+
+    mid: int
+    vip_type: VipType
+    vip_status: VipStatus
+    vip_due_date: UnixMilliseconds
+    """When it ends or ended; None for an account that never was a member."""
+    vip_pay_type: VipPayType
+    theme_type: int
+    """Nobody knows what it means."""
+
+
+@attrs.frozen(kw_only=True)
+class BindingInfo:
+    """What is bound to the account, from security info."""
+
+    hide_tel: str
+    """Telephone number, masked by the server."""
+    hide_mail: str
+    """Mail address, masked by the server."""
+    bind_tel: bool
+    bind_mail: bool
+    tel_verify: bool
+    mail_verify: bool
+    unneeded_check: bool
+    """True if no password is set."""
+    realname_certified: bool
+
+
+@attrs.frozen(kw_only=True)
+class PasswordSafety:
+    """How safe the password is, from security info. The scores go from 0 to 100."""
+
+    score: int = wire("Score")
+    """The old score; `score_new` replaced it."""
+    score_new: int
+    pwd_level: PasswordLevel
+    security: bool
+    """Whether the server thinks the password safe."""
+
+
+@attrs.frozen(kw_only=True)
+class SnsBindings:
+    """Other networks whose login opens this account, from security info."""
+
+    weibo_bind: ZeroOne
+    qq_bind: ZeroOne
+    wechat_bind: ZeroOne
+
+
+@attrs.frozen(kw_only=True)
+class OtherSecurity:
+    """The rest of security info."""
+
+    skip_verify: bool = wire("skipVerify")
+    """Nobody knows what it means."""
+
+
+@attrs.frozen(kw_only=True)
+class SecurityInfo:
+    """All of security info."""
+
+    account_info: BindingInfo
+    account_safe: PasswordSafety
+    account_sns: SnsBindings
+    account_other: OtherSecurity
+
+
+@attrs.frozen(kw_only=True)
+class RealnameApplication:
+    """The application for real-name certification. Name and card number come masked by the server."""
+
+    status: RealnameApplicationStatus
+    remark: str
+    """Why it was turned down, usually empty."""
+    realname: str
+    card: str
+    card_type: CardType
+
+
+@attrs.frozen(kw_only=True)
+class CoinLogEntry:
+    """One change of the coin balance."""
+
+    time: ChinaTime
+    delta: Decimal
+    """Coins: positive came in, negative went out; exact."""
+    reason: str
+
+
+_EXACT = Context(prec=1000)
+
+
+@attrs.frozen(kw_only=True)
+class CoinLog:
+    """The coin balance's changes of the last week, newest first, from the coin log."""
+
+    entries: Annotated[tuple[CoinLogEntry, ...], NULL_IS_EMPTY] = wire("list")
+    count: int
+    """How many entries the server says there are."""
+
+    @property
+    def income(self) -> Decimal:
+        """Coins that came in, ≥ 0."""
+        return self._total(entry.delta for entry in self.entries if entry.delta > 0)
+
+    @property
+    def spending(self) -> Decimal:
+        """Coins that went out, ≥ 0."""
+        return self._total(-entry.delta for entry in self.entries if entry.delta < 0)
+
+    @property
+    def net(self) -> Decimal:
+        """`income - spending`."""
+        return self._total(entry.delta for entry in self.entries)
+
+    @staticmethod
+    def _total(deltas: Iterable[Decimal]) -> Decimal:
+        total = Decimal(0)
+        for delta in deltas:
+            total = _EXACT.add(total, delta)
+        return total

@@ -1,0 +1,88 @@
+"""Whether a failed attempt is made again, and after how long. Pure: no waiting here, no clock.
+
+Backoff is exponential with full jitter. A retry budget per host keeps retries from making an outage worse: it starts with
+`RESERVE` retries, every successful call earns `EARNED` of one, every retry spends one. So whatever fails, requests stay
+below (1 + EARNED) x calls + RESERVE, and in a full outage below calls + RESERVE.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+
+from .endpoints import Endpoint
+from .errors import ApiError, BiliError, ProtocolError, RateLimited, TransportError
+
+RESERVE = 20.0
+EARNED = 0.2
+
+_PASSING_CODES = frozenset({-500, -503, -504})
+
+
+def _seconds(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{name}: expected seconds > 0, got {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """How a failed GET is tried again. The POST is sent again only when nothing of it left this machine."""
+
+    attempts: int = 3
+    """Attempts a call has in all."""
+    attempt_timeout: float = 4.0
+    """Seconds that one attempt may take."""
+    backoff: float = 0.25
+    """Upper bound of the first random wait, in seconds; it doubles with each further one."""
+    backoff_max: float = 5.0
+    """The upper bound's own bound."""
+
+    def __attrs_post_init__(self) -> None:
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise ValueError(f"attempts: expected an int >= 1, got {self.attempts!r}")
+        for name in ("attempt_timeout", "backoff", "backoff_max"):
+            _seconds(name, getattr(self, name))
+
+    @classmethod
+    def none(cls) -> Retry:
+        """One attempt, which may take all of the call's timeout."""
+        return cls(attempts=1, attempt_timeout=math.inf)
+
+    def wait_before(self, retry: int, chance: float) -> float:
+        """Seconds to wait before the `retry`-th retry (1 is the first), by full jitter; `chance` is in [0, 1)."""
+        bound: float = min(self.backoff_max, self.backoff * 2 ** min(retry - 1, 60))
+        return bound * chance
+
+
+class RetryBudget:
+    """What one host's calls may still spend on retries."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = RESERVE
+
+    def earn(self) -> None:
+        self.left = min(RESERVE, self.left + EARNED)
+
+    def spend(self) -> bool:
+        """Take one retry out of the budget, if it is there."""
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+
+def may_retry(endpoint: Endpoint[Any], error: BiliError) -> bool:
+    """Whether sending again can help, and can't do the same thing twice."""
+    if isinstance(error, TransportError):
+        return not error._certificate and (endpoint.method == "GET" or not error.sent)
+    if endpoint.method != "GET":
+        return False
+    if isinstance(error, ProtocolError):
+        return error.status is not None and error.status >= 500
+    if isinstance(error, ApiError):
+        return error.code in _PASSING_CODES
+    return isinstance(error, RateLimited) and error.scope != "local"

@@ -1,0 +1,502 @@
+"""SessionManager and AccountSession: wait for the limit, send, judge, retry, and keep the time.
+
+What the API looks like is `wire.py`'s business, what aiohttp does `transport.py`'s, who may go when `limits.py`'s. No
+branch here knows one endpoint from another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from ssl import SSLContext
+from types import MappingProxyType
+from typing import Any, Generic, NoReturn, TypedDict, TypeVar, Unpack
+
+import aiohttp
+import attrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from . import wire
+from ._deadlines import Deadlines
+from ._seam import Seam
+from ._version import __version__
+from .credential import Credential
+from .endpoints import Endpoint, HostName
+from .errors import BiliError, CredentialMissing, ProtocolError, RateLimited, TransportError
+from .limits import HostState, Limiter, Limits, LocalLimiter
+from .retry import Retry, RetryBudget, may_retry
+from .transport import Answer, Pool
+
+T = TypeVar("T")
+
+USER_AGENT = f"bili-account-async/{__version__} (unofficial; own account)"
+_log = logging.getLogger("bili_account_async")
+_DRIFT_MAX = 1000
+
+
+def _base_url(value: str, attribute: attrs.Attribute[str]) -> str:
+    expected = "expected 'https://host' ('http' only for loopback) without user info, path, query or fragment"
+    try:
+        url = URL(value)
+        port = url.port
+    except (ValueError, TypeError):
+        raise ValueError(f"{attribute.name}: {expected}") from None
+    plain = not (url.user or url.password or url.raw_query_string or url.raw_fragment) and url.raw_path in ("", "/")
+    if not plain or "@" in value or not url.host or not port or url.scheme not in ("https", "http"):
+        raise ValueError(f"{attribute.name}: {expected}")
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise ValueError(f"{attribute.name}: {expected}, got http://{url.host}")
+    return str(url.origin())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@attrs.frozen(kw_only=True)
+class Hosts:
+    """Where the API lives: one base URL for each of its three hosts. `http` is for loopback hosts only."""
+
+    api: str = attrs.field(
+        default="https://api.bilibili.com",
+        converter=attrs.Converter(_base_url, takes_field=True),  # type: ignore[misc]
+    )
+    www: str = attrs.field(
+        default="https://www.bilibili.com",
+        converter=attrs.Converter(_base_url, takes_field=True),  # type: ignore[misc]
+    )
+    passport: str = attrs.field(
+        default="https://passport.bilibili.com",
+        converter=attrs.Converter(_base_url, takes_field=True),  # type: ignore[misc]
+    )
+
+
+@attrs.frozen(kw_only=True)
+class RequestEvent:
+    """One attempt, for metrics and logs. It holds no secret."""
+
+    endpoint: str
+    host: HostName
+    account: str
+    """The session's label."""
+    attempt: int
+    """1 for the first."""
+    outcome: BiliError | None
+    """None for success."""
+    status: int | None
+    """The HTTP status; None if none came."""
+    waited: float
+    """Seconds that it waited for the limit."""
+    seconds: float
+    """Seconds on the wire."""
+
+
+@attrs.frozen(kw_only=True)
+class Reply(Generic[T]):
+    """A call's result with its circumstances, from `call_raw`."""
+
+    record: T
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    payload: object = attrs.field(repr=False)
+    """The JSON value that the record was made of."""
+    seconds: float
+    """Seconds on the wire of the attempt that succeeded."""
+    attempts: int
+    unknown_fields: tuple[str, ...]
+    """Paths of the fields that came and that the record has no place for: the server has grown."""
+
+
+class _Route:
+    """An endpoint as one manager calls it; for an `access_key`, as one session does. Its repr shows no URL."""
+
+    __slots__ = ("decoder", "endpoint", "lane", "url")
+
+    def __init__(self, endpoint: Endpoint[Any], url: URL, lane: _Lane, decoder: wire.Decoder[Any]) -> None:
+        self.endpoint = endpoint
+        self.url = url
+        self.lane = lane
+        self.decoder = decoder
+
+
+class _Lane:
+    """What all routes to one host share."""
+
+    __slots__ = ("budget", "idle", "key")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.budget = RetryBudget()
+        self.idle = 0  # connections that may lie idle in the pool, and so may be dead when a request gets one
+
+
+class _Engine:
+    """A manager between opening and closing: what is bound to an event loop."""
+
+    def __init__(self, manager: SessionManager, seam: Seam) -> None:
+        self.seam = seam
+        self.loop = seam.loop
+        self.closing: asyncio.Future[None] = seam.loop.create_future()
+        self.deadlines = Deadlines(seam)
+        self.pool = Pool(manager._client_session, self.deadlines, proxy=manager._proxy, ssl=manager._ssl)
+        self.own_limiter = None if manager._limiter else LocalLimiter(manager._limits, seam)
+        self.limiter: Limiter[Any] = manager._limiter or self.own_limiter  # type: ignore[assignment]
+        self.routes: dict[Endpoint[Any], _Route] = {}
+        self.bases = {name: URL(getattr(manager._hosts, name)) for name in ("api", "www", "passport")}
+        self.lanes: dict[str, _Lane] = {}
+        self.drifted: set[tuple[str, str]] = set()
+
+    def route(self, endpoint: Endpoint[Any]) -> _Route:
+        route = self.routes.get(endpoint)
+        if route is None:
+            base = self.bases[endpoint.host]
+            key = base.raw_authority
+            lane = self.lanes.setdefault(key, _Lane(key))
+            url = base.with_path(endpoint.path)
+            route = self.routes[endpoint] = _Route(endpoint, url, lane, wire.Decoder.of(endpoint))
+        return route
+
+    def tell_drift(self, endpoint: str, fields: Iterable[str], credential: Credential) -> None:
+        for field in fields:
+            if (endpoint, field) not in self.drifted and len(self.drifted) < _DRIFT_MAX:
+                self.drifted.add((endpoint, field))
+                _log.info("%s: the reply has an unknown field %s", endpoint, credential.redact(field)[:200])
+
+    async def close(self) -> None:
+        self.closing.set_result(None)
+        self.deadlines.close()
+        if self.own_limiter is not None:
+            self.own_limiter.close()
+        await self.pool.close()
+
+
+class SessionManager:
+    """The connection pool, the limits and the retries of a process: make one, and a session for each account.
+
+    `async with` it, or `open` and `close` it. `timeout` is in seconds and bounds the talking of one call: from its first
+    departure to the answer, with all attempts, backoffs and pauses that the server asks for, but without the wait for our
+    own `limits`. `limiter` replaces `limits`. `client_session` lends the connection pool of the host application, which is
+    never closed, and whose cookies and headers are neither read nor written. `proxy` is a URL, `ssl` a context for a
+    corporate root. `on_request` is called with a `RequestEvent` after every attempt.
+
+    Raises `ValueError` for what can't be, and `RuntimeError` with advice for use before opening, after closing or on
+    another event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        hosts: Hosts = Hosts(),
+        limits: Limits | None = None,
+        retry: Retry = Retry(),  # noqa: B008 - frozen
+        timeout: float = 10.0,
+        limiter: Limiter[Any] | None = None,
+        client_session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
+        ssl: SSLContext | None = None,
+        user_agent: str | None = None,
+        on_request: Callable[[RequestEvent], object] | Iterable[Callable[[RequestEvent], object]] = (),
+    ) -> None:
+        if limits is not None and limiter is not None:
+            raise ValueError("limits and limiter: give one of them, a limiter replaces the limits")
+        if client_session is not None and client_session.closed:
+            raise ValueError("client_session: it is closed already")
+        if user_agent is not None and (not user_agent.isascii() or not user_agent.isprintable() or not user_agent):
+            raise ValueError("user_agent: expected printable ASCII")
+        self._hosts = hosts
+        self._limits = limits or Limits()
+        self._retry = retry
+        self._timeout = _seconds(timeout)
+        self._limiter = limiter
+        self._client_session = client_session
+        self._proxy = proxy
+        self._ssl = ssl
+        self._user_agent = user_agent or USER_AGENT
+        self._observers = (on_request,) if callable(on_request) else tuple(on_request)
+        self._engine: _Engine | None = None
+        self._closed = False
+        self._new_seam: Callable[[], Seam] = Seam
+
+    def session(self, credential: Credential, *, label: str | None = None) -> AccountSession:
+        """A handle on one account: free, no I/O. `label` names it in events; without one its mid or a digest does."""
+        if not isinstance(credential, Credential):
+            raise TypeError(f"credential: expected Credential, got {type(credential).__name__}")
+        return AccountSession(self, credential, label)
+
+    async def open(self) -> None:
+        """Make the manager ready on the running event loop. `async with` does it."""
+        if self._closed:
+            raise RuntimeError("this SessionManager was closed: make a new one")
+        if self._engine is not None:
+            raise RuntimeError("this SessionManager is open already: open it once and share it")
+        self._engine = _Engine(self, self._new_seam())
+
+    async def close(self) -> None:
+        """End everything: connections, timers, and calls under way (with `RuntimeError`). Closing twice is fine."""
+        engine, self._engine, self._closed = self._engine, None, True
+        if engine is not None:
+            await engine.close()
+
+    async def __aenter__(self) -> SessionManager:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def limits_state(self) -> Mapping[HostName, HostState]:
+        """The budgets of each host that was called, as they stand now."""
+        engine = self._running()
+        state = engine.limiter.state()
+        keys: dict[HostName, str] = {name: base.raw_authority for name, base in engine.bases.items()}  # type: ignore[misc]
+        return MappingProxyType({name: state[key] for name, key in keys.items() if key in state})
+
+    def _running(self) -> _Engine:
+        engine = self._engine
+        if engine is None or engine.loop is not asyncio.get_running_loop():
+            self._not_running()
+        return engine
+
+    def _not_running(self) -> NoReturn:
+        if self._closed:
+            raise RuntimeError("this SessionManager was closed: make the calls inside its `async with`")
+        if self._engine is None:
+            raise RuntimeError(
+                "this SessionManager is not open: use `async with SessionManager() as manager:` or `await manager.open()`"
+            )
+        raise RuntimeError("this SessionManager was opened on another event loop: open one manager in each loop")
+
+
+class AccountSession:
+    """One account's handle: give it to the endpoint coroutines. Light, and safe to share between tasks."""
+
+    __slots__ = ("__weakref__", "_credential", "_headers", "_key", "_label", "_manager", "_routes")
+
+    def __init__(self, manager: SessionManager, credential: Credential, label: str | None) -> None:
+        self._manager = manager
+        self._credential = credential
+        self._label = label
+        self._key: str | None = None
+        self._headers: CIMultiDict[str] | None = None
+        self._routes: dict[Endpoint[Any], _Route] | None = None
+
+    @property
+    def label(self) -> str:
+        """The name given to `manager.session`, else the account's mid or a digest."""
+        return self._label if self._label is not None else self._credential.account_key
+
+    def __repr__(self) -> str:
+        return f"<AccountSession {self.label}>"
+
+    async def call(
+        self,
+        endpoint: Endpoint[T],
+        *,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> T:
+        """Call an endpoint, one of ours or one that you declare, and give its record. Raises `BiliError`."""
+        record: T = (await self._perform(endpoint, params, form, timeout))[0]
+        return record
+
+    async def call_raw(
+        self,
+        endpoint: Endpoint[T],
+        *,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Reply[T]:
+        """`call`, with the circumstances of the reply."""
+        record, payload, unknown, answer, seconds, attempts = await self._perform(endpoint, params, form, timeout)
+        return Reply(
+            record=record,
+            status=answer.status,
+            headers=answer.headers,
+            payload=payload,
+            seconds=seconds,
+            attempts=attempts,
+            unknown_fields=unknown,
+        )
+
+    async def _perform(
+        self,
+        endpoint: Endpoint[T],
+        params: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
+        timeout: float | None,
+    ) -> tuple[T, object, tuple[str, ...], Answer, float, int]:
+        manager = self._manager
+        engine = manager._running()
+        route = (self._routes and self._routes.get(endpoint)) or self._admit(engine, endpoint)
+        talk = manager._timeout if timeout is None else _seconds(timeout)
+        lane, retry, limiter, now = route.lane, manager._retry, engine.limiter, engine.loop.time
+        attempt, allowed = 0, retry.attempts
+        while True:
+            attempt += 1
+            try:
+                permit = await limiter.acquire(lane.key, self._key or self._account_key(), patience=talk)
+            except RateLimited as limited:
+                limited.endpoint = endpoint.name
+                raise
+            if attempt > 1:
+                talk -= permit.paused
+            departed = now()
+            reused = lane.idle > 0
+            lane.idle -= reused
+            try:
+                error, answer, decoded = await self._attempt(
+                    engine, route, params, form, min(retry.attempt_timeout, talk)
+                )
+            except BaseException as cancelled:
+                limiter.release(permit, cancelled)
+                raise
+            limiter.release(permit, error)
+            seconds = now() - departed
+            if error is not None:
+                error.endpoint = endpoint.name
+            if manager._observers or _log.isEnabledFor(logging.DEBUG):
+                self._tell(endpoint, attempt, error, answer, permit.waited, seconds)
+            if decoded is not None:
+                assert answer is not None
+                lane.idle += 1
+                lane.budget.earn()
+                record, payload, unknown = decoded
+                if unknown:
+                    engine.tell_drift(endpoint.name, unknown, self._credential)
+                return record, payload, unknown, answer, seconds, attempt
+            assert error is not None
+            if engine.closing.done():
+                raise RuntimeError("this SessionManager was closed while the call was under way")
+            delay = self._retry_delay(error, attempt, engine.seam.random())
+            if reused and allowed == retry.attempts and error.__class__ is TransportError:
+                # An idle connection of the pool was dead: the call is not to notice, so one more, at once.
+                allowed, delay = allowed + 1, 0.0
+            talk -= seconds + delay
+            if attempt >= allowed or talk <= 0 or not may_retry(endpoint, error) or not lane.budget.spend():
+                raise error
+            if delay:
+                await asyncio.wait((engine.closing,), timeout=delay)
+            del error  # or the frame and its own traceback would hold each other
+
+    async def _attempt(
+        self,
+        engine: _Engine,
+        route: _Route,
+        params: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
+        seconds: float,
+    ) -> tuple[BiliError | None, Answer | None, tuple[Any, object, tuple[str, ...]] | None]:
+        """One exchange, judged: the error or what was decoded. All frames that hold secrets are below this one."""
+        endpoint, credential = route.endpoint, self._credential
+        url = route.url
+        if params:
+            query = wire.request_query(endpoint, credential, params)
+            url = URL(f"{url.with_query(None)}?{query}", encoded=True)
+        headers = self._headers or self._prepare_headers()
+        body = None
+        if endpoint.method == "POST":
+            body = wire.request_form(endpoint, credential, form)
+            headers = CIMultiDict(headers, **wire.FORM_TYPE)
+        answer = await engine.pool.exchange(endpoint.method, url, headers, body, seconds)
+        if not isinstance(answer, Answer):
+            return answer, None, None
+        envelope = wire.judge(
+            answer.status, answer.headers, answer.body, wall=engine.seam.wall, redact=credential.redact
+        )
+        if isinstance(envelope, BiliError):
+            return envelope, answer, None
+        decoded = route.decoder.decode(envelope)
+        return (decoded, answer, None) if isinstance(decoded, BiliError) else (None, answer, decoded)
+
+    def _admit(self, engine: _Engine, endpoint: Endpoint[Any]) -> _Route:
+        """Check what the endpoint needs, once; from then on its route is here."""
+        if missing := endpoint.auth.missing_from(self._credential):
+            error = CredentialMissing(f"the credential lacks {missing}")
+            error.endpoint = endpoint.name
+            raise error
+        route = engine.route(endpoint)
+        if query := wire.request_query(endpoint, self._credential, None):
+            route = _Route(endpoint, URL(f"{route.url}?{query}", encoded=True), route.lane, route.decoder)
+        if self._routes is None:
+            self._routes = {}
+        self._routes[endpoint] = route
+        return route
+
+    def _account_key(self) -> str:
+        self._key = self._credential.account_key
+        return self._key
+
+    def _prepare_headers(self) -> CIMultiDict[str]:
+        self._headers = CIMultiDict(wire.request_headers(self._credential, self._manager._user_agent))
+        return self._headers
+
+    def _retry_delay(self, error: BiliError, attempt: int, chance: float) -> float:
+        if isinstance(error, RateLimited):
+            return 0.0  # the limiter pauses
+        wait = self._manager._retry.wait_before(attempt, chance)
+        return max(wait, (isinstance(error, ProtocolError) and error.retry_after) or 0.0)
+
+    def _tell(
+        self,
+        endpoint: Endpoint[Any],
+        attempt: int,
+        error: BiliError | None,
+        answer: Answer | None,
+        waited: float,
+        seconds: float,
+    ) -> None:
+        event = RequestEvent(
+            endpoint=endpoint.name,
+            host=endpoint.host,
+            account=self.label,
+            attempt=attempt,
+            outcome=error,
+            status=answer.status if answer else getattr(error, "status", None),
+            waited=waited,
+            seconds=seconds,
+        )
+        _log.debug("%s", event)
+        for observer in self._manager._observers:
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001 - somebody else's code
+                _log.exception("on_request raised; the call goes on")
+
+
+def _seconds(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ValueError(f"timeout: expected a finite number of seconds > 0, got {value!r}")
+    return float(value)
+
+
+class ManagerOptions(TypedDict, total=False):
+    """The keyword options of `SessionManager`, for `open_session`."""
+
+    hosts: Hosts
+    limits: Limits | None
+    retry: Retry
+    timeout: float
+    limiter: Limiter[Any] | None
+    client_session: aiohttp.ClientSession | None
+    proxy: str | None
+    ssl: SSLContext | None
+    user_agent: str | None
+    on_request: Callable[[RequestEvent], object] | Iterable[Callable[[RequestEvent], object]]
+
+
+@asynccontextmanager
+async def open_session(
+    credential: Credential, *, label: str | None = None, **options: Unpack[ManagerOptions]
+) -> AsyncIterator[AccountSession]:
+    """A manager and one session in one `async with`, for a program with one account."""
+    async with SessionManager(**options) as manager:
+        yield manager.session(credential, label=label)

@@ -1,0 +1,351 @@
+"""JSON values to records and back: the cattrs converter, strict where a default one coerces. No I/O, no HTTP.
+
+One hook factory makes the function that reads an attrs class. It generates the checks of a class's fields into one
+function, as cattrs' own `make_dict_structure_fn` does, with two things that one lacks: scalars are judged by their exact
+type in line (a call per field less; the whole coin log 1.5 times faster), and a mismatch knows its path without a
+second, detailed run, which over 200,000 bad list items would take seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from functools import partial
+from operator import eq
+from types import NoneType
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn, override
+
+from .credential import Credential
+from .errors import BiliError, SchemaError
+from .records import NULL_IS_EMPTY, ChinaTime, IsoDay, UnixMilliseconds, ZeroOne, _OpenEnum, _OpenInt, _OpenStr
+
+T = TypeVar("T")
+Hook = Callable[[Any, Any], Any]
+Walk = Callable[[Any, dict[str, None]], None]
+
+_CHINA = timezone(timedelta(hours=8))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class _Mismatch(Exception):
+    """A value that is not what its place calls for; the path grows, innermost first, while it travels up."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        self.expected = expected
+        self.got = got
+        self.path: list[str | int] = []
+
+    @classmethod
+    def of(cls, expected: str, value: object) -> _Mismatch:
+        if value is None:
+            return cls(expected, "null")
+        got = type(value).__name__
+        return cls(expected, f"{got} {value!r:.40}" if isinstance(value, (bool, int, float)) else got)
+
+
+def structure(cls: type[T], value: object) -> T:
+    """A `cls` made of a JSON value; raises `SchemaError` with the path of the first thing that is wrong."""
+    return structure_with(hook_for(cls), cls, value, ())
+
+
+def structure_with(hook: Hook, cls: type[T], value: object, root: tuple[str, ...]) -> T:
+    """`structure` with a hook fetched before, for a value that stood at `root` of a reply."""
+    try:
+        return cast(T, hook(value, cls))
+    except _Mismatch as mismatch:
+        path, expected, got = [*root, *reversed(mismatch.path)], mismatch.expected, mismatch.got
+    except Exception as error:  # noqa: BLE001 - a user's own hook, validator or dataclass may raise anything
+        name = getattr(cls, "__name__", str(cls))
+        path, expected, got = [*root], f"a valid {name} ({type(error).__name__})", type(value).__name__
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+    raise SchemaError(path=text, expected=expected, got=got, payload=value)
+
+
+def hook_for(cls: Any) -> Hook:
+    """The function that structures `cls`; raises cattrs' `StructureHandlerNotFoundError` for what it can't read."""
+    return _CONVERTER.get_structure_hook(cls)
+
+
+def unstructure(record: object) -> Any:
+    """What `json.dumps` takes, under the API's own names; `structure(type(record), …)` gives the record back."""
+    if not (attrs.has(type(record)) or isinstance(record, (_OpenEnum, int))) or isinstance(record, Credential):
+        raise TypeError(f"unstructure takes a record, not {type(record).__name__}")
+    return _CONVERTER.unstructure(record)
+
+
+def drift_for(cls: Any) -> Callable[[Any], tuple[str, ...]]:
+    """The function that names the fields of a structured value's source that `cls` has no place for."""
+    walk = _walker(cls, "")
+
+    def drift(value: Any) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        if walk is not None:
+            walk(value, found)
+        return tuple(found)
+
+    return drift
+
+
+def _walk_items(walk: Walk, value: Any, found: dict[str, None]) -> None:
+    for element in value or ():
+        walk(element, found)
+
+
+def _walker(cls: Any, prefix: str) -> Walk | None:
+    """Compares sizes only, as long as nothing is unknown: 0.1 µs a record."""
+    origin, arguments = get_origin(cls), get_args(cls)
+    if origin is Annotated:
+        return _walker(arguments[0], prefix)
+    if origin in (list, tuple) and arguments:
+        item = _walker(arguments[0], f"{prefix}[]")
+        return partial(_walk_items, item) if item else None
+    if not attrs.has(cls):
+        return None
+    dot = f"{prefix}." if prefix else ""
+    fields = {_wire_name(f): f.type for f in attrs.fields(attrs.resolve_types(cls, include_extras=True)) if f.init}
+    inner = [(name, walk) for name, kind in fields.items() if (walk := _walker(kind, dot + name))]
+    size = len(fields)
+
+    def walk_fields(value: Any, found: dict[str, None]) -> None:
+        if len(value) != size:
+            found.update((dot + str(name), None) for name in value if name not in fields)
+        for name, walk in inner:
+            if name in value:
+                walk(value[name], found)
+
+    return walk_fields
+
+
+# --- scalars -------------------------------------------------------------------------------------------------------
+
+
+def _exactly(scalar: type, expected: str) -> Hook:
+    def hook(value: Any, _: Any) -> Any:
+        if value.__class__ is not scalar:
+            raise _Mismatch.of(expected, value)
+        return value
+
+    return hook
+
+
+def _number(value: Any, _: Any = None) -> float:
+    if value.__class__ not in (int, float) or not math.isfinite(value):
+        raise _Mismatch.of("a finite number", value)
+    return cast(float, value)
+
+
+def _decimal(value: Any, _: Any) -> Decimal:
+    # repr of a float is the shortest text that means it, so 0.1 on the wire is Decimal("0.1") here.
+    return Decimal(value) if value.__class__ is int else Decimal(repr(_number(value)))
+
+
+def _zero_one(value: Any, _: Any) -> bool:
+    if value.__class__ is not int or value not in (0, 1):
+        raise _Mismatch.of("0 or 1", value)
+    return value == 1
+
+
+def _day(value: Any, _: Any) -> date | None:
+    if value.__class__ is str:
+        if not value:
+            return None
+        if len(value) == 10 and value[4] == value[7] == "-":  # fromisoformat takes other forms too
+            try:
+                return date.fromisoformat(value)
+            except ValueError:
+                pass
+    raise _Mismatch.of("a date YYYY-MM-DD or an empty text", value)
+
+
+def _china_time(value: Any, _: Any) -> datetime:
+    if value.__class__ is str and len(value) == 19 and value[7] == "-" and value[10] == " " and value[13] == ":":
+        try:
+            return datetime.fromisoformat(value + "+08:00")
+        except ValueError:
+            pass
+    raise _Mismatch.of("a time YYYY-MM-DD HH:MM:SS", value)
+
+
+def _unix_milliseconds(value: Any, _: Any) -> datetime | None:
+    if value.__class__ is int:
+        try:
+            return _EPOCH + value * _MILLISECOND if value else None
+        except OverflowError:
+            pass
+    raise _Mismatch.of("a timestamp in milliseconds", value)
+
+
+def _plain_number(value: Decimal) -> int | float:
+    exponent = value.as_tuple().exponent
+    return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
+
+
+# --- classes, collections, enums -----------------------------------------------------------------------------------
+
+
+def _enum_hook(cls: type[_OpenEnum]) -> Hook:
+    scalar = int if issubclass(cls, int) else str
+    known = {member.value: member for member in cls}
+
+    def hook(value: Any, _: Any) -> Any:
+        if value.__class__ is not scalar:
+            raise _Mismatch.of(f"{scalar.__name__} ({cls.__name__})", value)
+        member = known.get(value)
+        return cls(value) if member is None else member
+
+    return hook
+
+
+def _sequence_hook(cls: Any) -> Hook:
+    origin, (item, *_) = get_origin(cls), get_args(cls)
+    read = hook_for(item)
+
+    def hook(value: Any, _: Any) -> Any:
+        if value.__class__ is not list:
+            raise _Mismatch.of("a list", value)
+        items: list[Any] = []
+        try:
+            for element in value:
+                items.append(read(element, item))  # noqa: PERF401 - its length is the index of a mismatch
+        except _Mismatch as mismatch:
+            mismatch.path.append(len(items))
+            raise
+        return items if origin is list else tuple(items)
+
+    return hook
+
+
+def _null_is_empty(cls: Any) -> Hook:
+    inner = get_args(cls)[0]
+    read = hook_for(inner)
+    return lambda value, _: read([] if value is None else value, inner)
+
+
+def _as_dict(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    raise _Mismatch.of("an object", value)
+
+
+def _wire_name(field: attrs.Attribute[Any]) -> str:
+    return cast(str, field.metadata.get("wire", field.name))
+
+
+_INLINE = {int: "an int", str: "a text", bool: "a bool"}
+
+
+def _record_hook(cls: Any) -> Hook:
+    """Generate and compile the function that reads `cls` (see the module's first lines)."""
+    expects: dict[str, str] = {}
+    scope: dict[str, Any] = {"cls": cls, "Mismatch": _Mismatch, "as_dict": _as_dict, "expects": expects}
+    body: list[str] = []
+    arguments: list[str] = []
+    for i, field in enumerate(f for f in attrs.fields(attrs.resolve_types(cls, include_extras=True)) if f.init):
+        scope[f"k{i}"], scope[f"t{i}"] = _wire_name(field), field.type
+        kind: Any = field.type
+        expects[_wire_name(field)] = _INLINE.get(kind) or getattr(kind, "__name__", str(kind))
+        if field.type in _INLINE:
+            scope[f"x{i}"] = _INLINE[field.type]
+            read = [f"v{i} = o[k{i}]", f"if v{i}.__class__ is not t{i}: raise Mismatch.of(x{i}, v{i})"]
+        else:
+            scope[f"h{i}"] = hook_for(field.type)
+            read = [f"v{i} = h{i}(o[k{i}], t{i})"]
+        if field.default is attrs.NOTHING:
+            body += [f"at = k{i}", *read]
+            arguments.append(f"{field.alias}=v{i}")
+        else:
+            read.append(f"rest[{field.alias!r}] = v{i}")
+            body += [f"at = k{i}", "if at in o:", *(f"    {line}" for line in read)]
+    optional = any("rest[" in line for line in body)
+    lines = [
+        "def structure(o, _):",
+        "    if o.__class__ is not dict: o = as_dict(o)",
+        "    at = None",
+        *(["    rest = {}"] if optional else []),
+        "    try:",
+        *(f"        {line}" for line in body or ["pass"]),
+        "    except Mismatch as mismatch:",
+        "        mismatch.path.append(at)",
+        "        raise",
+        "    except KeyError:",
+        "        missing = at not in o",
+        "        if not missing: raise",
+        "    else:",
+        f"        return cls({', '.join(arguments + (['**rest'] if optional else []))})",
+        "    mismatch = Mismatch(expects[at], 'nothing')",
+        "    mismatch.path.append(at)",
+        "    raise mismatch",
+    ]
+    exec(compile("\n".join(lines), f"<structure {cls.__name__}>", "exec"), scope)  # noqa: S102 - our own text, no data in it
+    return cast(Hook, scope["structure"])
+
+
+def _record_unstructure(cls: Any) -> Callable[[Any], Any]:
+    fields = attrs.fields(attrs.resolve_types(cls, include_extras=True))
+    overrides: dict[str, Any] = {}
+    for field in fields:
+        overrides[field.name] = override(rename=_wire_name(field), unstruct_hook=_UNSTRUCTURE.get(field.type or object))
+    return cast(Callable[[Any], Any], make_dict_unstructure_fn(cls, _CONVERTER, **overrides))
+
+
+_CLASSES: dict[Any, Hook] = {
+    int: _exactly(int, "an int"),
+    str: _exactly(str, "a text"),
+    bool: _exactly(bool, "a bool"),
+    NoneType: _exactly(NoneType, "null"),
+    float: lambda value, _: float(_number(value)),
+    Decimal: _decimal,
+}
+_ANNOTATED: dict[Any, Hook] = {
+    ZeroOne: _zero_one,
+    IsoDay: _day,
+    UnixMilliseconds: _unix_milliseconds,
+    ChinaTime: _china_time,
+}
+_UNSTRUCTURE: dict[Any, Callable[[Any], Any]] = {
+    ZeroOne: int,
+    IsoDay: lambda day: day.isoformat() if day else "",
+    UnixMilliseconds: lambda time: (time - _EPOCH) // _MILLISECOND if time else 0,
+    ChinaTime: lambda time: time.astimezone(_CHINA).isoformat(" ", "seconds")[:19],
+}
+
+
+def _is_sequence(cls: Any) -> bool:
+    return get_origin(cls) in (list, tuple)
+
+
+def _converter() -> Converter:
+    converter = Converter(detailed_validation=False)
+    # cattrs asks the newest predicate first, and exact classes before any predicate.
+    converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
+    converter.register_structure_hook_factory(attrs.has, _record_hook)
+    converter.register_unstructure_hook_factory(attrs.has, _record_unstructure)
+    converter.register_unstructure_hook_func(
+        _is_sequence, lambda items: [converter.unstructure(item) for item in items]
+    )
+    converter.register_structure_hook_factory(lambda t: NULL_IS_EMPTY in getattr(t, "__metadata__", ()), _null_is_empty)
+    for annotated, hook in _ANNOTATED.items():
+        converter.register_structure_hook_func(partial(eq, annotated), hook)
+    for kind, hook in _CLASSES.items():
+        converter.register_structure_hook(kind, hook)
+    for enum in (*_OpenInt.__subclasses__(), *_OpenStr.__subclasses__()):
+        converter.register_structure_hook(enum, _enum_hook(enum))
+    converter.register_unstructure_hook(_OpenEnum, lambda member: member.value)
+    converter.register_unstructure_hook(Decimal, _plain_number)
+    converter.register_unstructure_hook(datetime, datetime.isoformat)
+    converter.register_unstructure_hook_func(lambda t: get_origin(t) is frozenset, sorted)
+    converter.register_unstructure_hook_func(
+        lambda t: get_origin(t) is Mapping, lambda items: {key: converter.unstructure(items[key]) for key in items}
+    )
+    converter.register_unstructure_hook(BiliError, lambda error: {"type": type(error).__name__, "message": str(error)})
+    return converter
+
+
+_CONVERTER = _converter()

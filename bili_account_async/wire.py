@@ -1,0 +1,210 @@
+"""All that knows how the API looks on the wire, as pure functions: no I/O, no clock, no aiohttp.
+
+Outward: endpoint + credential → URL, headers, body. Inward: status + headers + bytes → what the caller gets, or the
+error, in the order of judgement below. Errors are *returned*, not raised, so that no frame of a traceback holds a
+header or a body; `session.py` raises them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import attrs
+import orjson
+
+from .credential import Credential
+from .endpoints import Endpoint
+from .errors import API_ERRORS, ApiError, BiliError, ProtocolError, RateLimited, SchemaError, Scope
+from .structuring import Hook, drift_for, hook_for, structure_with
+
+T = TypeVar("T")
+
+BODY_MAX = 1 << 20
+"""Bytes that a reply may have, after decompression."""
+DAY = 86400.0
+
+_LIMIT_CODES: dict[int, Scope] = {-412: "host", -509: "account", -702: "account", -799: "account"}
+_LIMIT_STATUSES = (412, 429)
+_ABSENT = object()
+
+
+# --- outward -------------------------------------------------------------------------------------------------------
+
+
+def request_headers(credential: Credential, user_agent: str) -> dict[str, str]:
+    """Every header that a request of this account has, so that aiohttp need not add any."""
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
+    if credential.sessdata:
+        cookies = (
+            ("SESSDATA", credential.sessdata),
+            ("DedeUserID", credential.dede_user_id),
+            ("bili_jct", credential.bili_jct),
+        )
+        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies if value is not None)
+    return headers
+
+
+def request_query(endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None) -> str:
+    """The encoded query, without `?`."""
+    query = dict(params or {})
+    if credential.access_key and endpoint.method == "GET":
+        query["access_key"] = credential.access_key
+    return urlencode(query, quote_via=quote)
+
+
+def request_form(endpoint: Endpoint[Any], credential: Credential, form: Mapping[str, str] | None) -> bytes | None:
+    """The encoded body of a POST, None for a GET."""
+    if endpoint.method == "GET":
+        return None
+    fields = dict(form or {})
+    if credential.access_key:
+        fields["access_key"] = credential.access_key
+    elif credential.bili_jct and "bili_jct" in endpoint.auth.cookie:
+        fields["csrf"] = credential.bili_jct
+    return urlencode(fields).encode()
+
+
+FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+# --- inward --------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Decoder(Generic[T]):
+    """What reads an endpoint's replies, built once: its hooks are fetched here and not per call."""
+
+    endpoint: Endpoint[T]
+    structure: Hook
+    drift: Callable[[Any], tuple[str, ...]]
+
+    @classmethod
+    def of(cls, endpoint: Endpoint[T]) -> Decoder[T]:
+        return cls(endpoint=endpoint, structure=hook_for(endpoint.returns), drift=drift_for(endpoint.returns))
+
+    def decode(self, envelope: dict[str, Any]) -> tuple[T, object, tuple[str, ...]] | SchemaError:
+        """Record, payload and unknown fields (as paths), of a successful envelope."""
+        payload: Any = envelope
+        steps = self.endpoint.result
+        for depth, step in enumerate(steps, 1):
+            if payload.__class__ is not dict:
+                return _misplaced(steps[: depth - 1], "an object", payload)
+            payload = payload.get(step, _ABSENT)
+            if payload is _ABSENT:
+                return _misplaced(steps[:depth], getattr(self.endpoint.returns, "__name__", "a value"), payload)
+        if not steps and self.endpoint.returns is type(None):
+            payload = None  # the endpoint has no payload, whatever else the envelope holds
+        try:
+            record = structure_with(self.structure, self.endpoint.returns, payload, steps)
+        except SchemaError as error:
+            return error.with_traceback(None)
+        unknown = self.drift(payload)
+        if unknown:
+            unknown = tuple(f"{'.'.join(steps)}.{name}".removeprefix(".") for name in unknown)
+        return record, payload, unknown
+
+
+def _misplaced(steps: tuple[str, ...], expected: str, got: object) -> SchemaError:
+    if got is _ABSENT:
+        return SchemaError(path=".".join(steps), expected=expected, got="nothing")
+    told = "null" if got is None else type(got).__name__
+    return SchemaError(path=".".join(steps), expected=expected, got=told, payload=got)
+
+
+def judge(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    *,
+    wall: Callable[[], float],
+    redact: Callable[[str], str],
+) -> dict[str, Any] | BiliError:
+    """The envelope of a reply that says code 0, else the error, in the contract's order of judgement.
+
+    `body` is None if it was larger than `BODY_MAX`; `wall` gives seconds since 1970 for a `Retry-After` date;
+    `redact` takes this account's secrets out of whatever the server echoes.
+    """
+    if status == 200:
+        if body is None:
+            return ProtocolError(f"too large: {_facts(status, headers, body, redact)}", status=status)
+        envelope = _envelope(body)
+        if envelope is None:
+            return ProtocolError(f"not a JSON envelope: {_facts(status, headers, body, redact)}", status=status)
+        code = envelope["code"]
+        if code == 0:
+            return envelope
+        message = _message(envelope, redact)
+        if (scope := _LIMIT_CODES.get(code)) is None:
+            return API_ERRORS.get(code, ApiError)(message, code=code)
+        wait = retry_after(headers.get("Retry-After"), wall())
+        return RateLimited(scope=scope, status=status, code=code, message=message, retry_after=wait)
+    wait = retry_after(headers.get("Retry-After"), wall())
+    if status in _LIMIT_STATUSES:
+        envelope = _envelope(body or b"") or {"code": None}
+        return RateLimited(
+            scope="host", status=status, code=envelope["code"], message=_message(envelope, redact), retry_after=wait
+        )
+    what = "a redirect, which is never followed" if 300 <= status < 400 else "an HTTP error"
+    return ProtocolError(f"{what}: {_facts(status, headers, body, redact)}", status=status, retry_after=wait)
+
+
+def _facts(status: int, headers: Mapping[str, str], body: bytes | None, redact: Callable[[str], str]) -> str:
+    content_type = redact(headers.get("Content-Type", "none"))[:100]
+    size = f"more than {BODY_MAX}" if body is None else len(body)
+    return f"HTTP {status}, content type {content_type!r}, {size} bytes"
+
+
+def _envelope(body: bytes) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        value = _first_of_several(body)
+    if value.__class__ is dict and value.get("code").__class__ is int:
+        return value
+    return None
+
+
+def _first_of_several(body: bytes) -> object:
+    """The first of several documents in one body if it is an error envelope (seen in the wild), else None."""
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    try:
+        text = body.decode()
+        first, end = decoder.raw_decode(text)
+        decoder.raw_decode(text, len(text) - len(text[end:].lstrip(" \t\r\n")))
+    except (ValueError, RecursionError):
+        return None
+    return first if isinstance(first, dict) and first.get("code") != 0 else None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _message(envelope: Mapping[str, Any], redact: Callable[[str], str]) -> str:
+    message = envelope.get("message")
+    if not isinstance(message, str):
+        return ""
+    # Redacted before it is cut, or half a secret could stay; on one line, or it could forge a log line.
+    return " ".join(redact(message).split())[:500]
+
+
+def retry_after(value: str | None, wall_time: float) -> float | None:
+    """Seconds that a `Retry-After` header asks for: at most a day; None for what can't be read or lies in the past."""
+    if value is None:
+        return None
+    try:
+        if re.fullmatch(r"\s*\d+(\.\d*)?\s*", value, re.ASCII):
+            seconds = float(value)
+        else:
+            date = parsedate_to_datetime(value)
+            seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - wall_time
+    except (ValueError, OverflowError, TypeError, IndexError):
+        return None
+    return min(seconds, DAY) if seconds >= 0 and not math.isnan(seconds) else None
