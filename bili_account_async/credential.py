@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
 from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus, unquote
@@ -18,6 +19,10 @@ import attrs
 from .errors import CredentialError
 
 _UNSAFE = re.compile(r"[^\x21-\x7e]|[;]")
+_MID_END = 10**19
+_ESCAPE = re.compile("%[0-9A-F]{2}")
+# The last one is JavaScript's encodeURIComponent, which is how a browser writes SESSDATA.
+_SPELLERS = (str, quote, quote_plus, partial(quote, safe=""), partial(quote, safe="!'()*"))
 _COOKIES = {"SESSDATA": "sessdata", "DedeUserID": "dede_user_id", "bili_jct": "bili_jct"}
 _ENVIRONMENT = {"BILI_SESSDATA": "sessdata", "BILI_DEDE_USER_ID": "dede_user_id", "BILI_JCT": "bili_jct"}
 
@@ -55,7 +60,7 @@ class Credential:
             or _kind_problem(sessdata, dede_user_id, bili_jct, access_key)
         )
         if problem:
-            sessdata = dede_user_id = bili_jct = access_key = None
+            del self, sessdata, dede_user_id, bili_jct, access_key
             raise CredentialError(problem)
         self.__attrs_init__(
             sessdata.replace(",", "%2C") if sessdata else None, dede_user_id or None, bili_jct, access_key
@@ -107,7 +112,9 @@ class Credential:
     def _spellings(self) -> Iterator[str]:
         for secret in filter(None, (self.sessdata, self.bili_jct, self.access_key)):
             plain = unquote(secret)
-            yield from {secret, plain, quote(secret), quote(secret, safe=""), quote_plus(plain), quote(plain, safe="")}
+            for text in (spell(known) for known in (secret, plain) for spell in _SPELLERS):
+                yield text
+                yield _ESCAPE.sub(lambda escape: escape[0].lower(), text)
 
     def __repr__(self) -> str:
         if self.access_key:
@@ -145,7 +152,7 @@ def _mid_problem(value: object) -> str | None:
         return None
     if type(value) is not int:
         return f"dede_user_id: expected int, got {type(value).__name__}"
-    return "dede_user_id: expected a positive number" if value < 0 else None
+    return None if 0 <= value < _MID_END else "dede_user_id: expected a positive number of at most 19 digits"
 
 
 def _kind_problem(sessdata: object, mid: object, bili_jct: object, access_key: object) -> str | None:

@@ -46,6 +46,9 @@ class _OpenEnum(Enum):
         member._value_ = value
         return member
 
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return type(self), (self._value_,)  # Python 3.11.0 to 3.11.3 pickle by name, which an unknown member can't
+
     @property
     def known(self) -> bool:
         """Whether the API document names this value."""

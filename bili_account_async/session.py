@@ -17,7 +17,6 @@ from typing import Any, Generic, NoReturn, TypedDict, TypeVar, Unpack
 
 import aiohttp
 import attrs
-from multidict import CIMultiDict
 from yarl import URL
 
 from . import wire
@@ -145,7 +144,13 @@ class _Engine:
         self.loop = seam.loop
         self.closing: asyncio.Future[None] = seam.loop.create_future()
         self.deadlines = Deadlines(seam)
-        self.pool = Pool(manager._client_session, self.deadlines, proxy=manager._proxy, ssl=manager._ssl)
+        self.pool = Pool(
+            manager._client_session,
+            self.deadlines,
+            headers=wire.common_headers(manager._user_agent),
+            proxy=manager._proxy,
+            ssl=manager._ssl,
+        )
         self.own_limiter = None if manager._limiter else LocalLimiter(manager._limits, seam)
         self.limiter: Limiter[Any] = manager._limiter or self.own_limiter  # type: ignore[assignment]
         self.routes: dict[Endpoint[Any], _Route] = {}
@@ -284,7 +289,7 @@ class AccountSession:
         self._credential = credential
         self._label = label
         self._key: str | None = None
-        self._headers: CIMultiDict[str] | None = None
+        self._headers: dict[str, str] | None = None
         self._routes: dict[Endpoint[Any], _Route] | None = None
 
     @property
@@ -401,11 +406,11 @@ class AccountSession:
         if params:
             query = wire.request_query(endpoint, credential, params)
             url = URL(f"{url.with_query(None)}?{query}", encoded=True)
-        headers = self._headers or self._prepare_headers()
+        headers = self._headers if self._headers is not None else self._prepare_headers()
         body = None
         if endpoint.method == "POST":
             body = wire.request_form(endpoint, credential, form)
-            headers = CIMultiDict(headers, **wire.FORM_TYPE)
+            headers = headers | wire.FORM_TYPE
         answer = await engine.pool.exchange(endpoint.method, url, headers, body, seconds)
         if not isinstance(answer, Answer):
             return answer, None, None
@@ -435,8 +440,8 @@ class AccountSession:
         self._key = self._credential.account_key
         return self._key
 
-    def _prepare_headers(self) -> CIMultiDict[str]:
-        self._headers = CIMultiDict(wire.request_headers(self._credential, self._manager._user_agent))
+    def _prepare_headers(self) -> dict[str, str]:
+        self._headers = wire.account_headers(self._credential)
         return self._headers
 
     def _retry_delay(self, error: BiliError, attempt: int, chance: float) -> float:

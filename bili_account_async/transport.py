@@ -21,7 +21,7 @@ from .errors import BiliError, ProtocolError, RequestTimeout, TransportError
 from .wire import BODY_MAX
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen: setting three attributes directly is a µs less a call
 class Answer:
     """A whole reply."""
 
@@ -54,6 +54,7 @@ class Pool:
         borrowed: aiohttp.ClientSession | None,
         deadlines: Deadlines,
         *,
+        headers: Mapping[str, str],
         proxy: str | None,
         ssl: SSLContext | None,
     ) -> None:
@@ -64,6 +65,7 @@ class Pool:
             connector=connector,
             connector_owner=borrowed is None,
             cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             middlewares=(_no_resend,),
             proxy=proxy,

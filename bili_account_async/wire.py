@@ -33,22 +33,28 @@ DAY = 86400.0
 _LIMIT_CODES: dict[int, Scope] = {-412: "host", -509: "account", -702: "account", -799: "account"}
 _LIMIT_STATUSES = (412, 429)
 _ABSENT = object()
+_BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_ENVELOPE = frozenset({"code", "message", "ttl"})
 
 
 # --- outward -------------------------------------------------------------------------------------------------------
 
 
-def request_headers(credential: Credential, user_agent: str) -> dict[str, str]:
-    """Every header that a request of this account has, so that aiohttp need not add any."""
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
-    if credential.sessdata:
-        cookies = (
-            ("SESSDATA", credential.sessdata),
-            ("DedeUserID", credential.dede_user_id),
-            ("bili_jct", credential.bili_jct),
-        )
-        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies if value is not None)
-    return headers
+def common_headers(user_agent: str) -> dict[str, str]:
+    """What every request says, whoever asks. The replies are some hundred bytes: compressing them would only cost."""
+    return {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
+
+
+def account_headers(credential: Credential) -> dict[str, str]:
+    """What every request of this account says besides; empty for an app token."""
+    if not credential.sessdata:
+        return {}
+    cookies = (
+        ("SESSDATA", credential.sessdata),
+        ("DedeUserID", credential.dede_user_id),
+        ("bili_jct", credential.bili_jct),
+    )
+    return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies if value is not None)}
 
 
 def request_query(endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None) -> str:
@@ -107,7 +113,8 @@ class Decoder(Generic[T]):
             return error.with_traceback(None)
         unknown = self.drift(payload)
         if unknown:
-            unknown = tuple(f"{'.'.join(steps)}.{name}".removeprefix(".") for name in unknown)
+            root = "".join(f"{step}." for step in steps)
+            unknown = tuple(root + name for name in unknown if root or name not in _ENVELOPE)
         return record, payload, unknown
 
 
@@ -176,8 +183,9 @@ def _first_of_several(body: bytes) -> object:
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     try:
         text = body.decode()
-        first, end = decoder.raw_decode(text)
+        _, end = decoder.raw_decode(text)
         decoder.raw_decode(text, len(text) - len(text[end:].lstrip(" \t\r\n")))
+        first = orjson.loads(text[:end])  # once more, by the parser that judges every other body
     except (ValueError, RecursionError):
         return None
     return first if isinstance(first, dict) and first.get("code") != 0 else None
@@ -191,8 +199,9 @@ def _message(envelope: Mapping[str, Any], redact: Callable[[str], str]) -> str:
     message = envelope.get("message")
     if not isinstance(message, str):
         return ""
-    # Redacted before it is cut, or half a secret could stay; on one line, or it could forge a log line.
-    return " ".join(redact(message).split())[:500]
+    # Redacted before it is cut, or half a secret could stay; on one line and without control characters, or it could
+    # forge a log line or steer a terminal.
+    return _BLANKS.sub(" ", redact(message)).strip()[:500]
 
 
 def retry_after(value: str | None, wall_time: float) -> float | None:

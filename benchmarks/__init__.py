@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against a rival in the same run. `python -m benchmarks --help`."""

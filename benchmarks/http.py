@@ -1,0 +1,232 @@
+"""Client CPU of one GET through the SDK and through its rivals: eight endpoints, 50 in flight, keep-alive.
+
+Each contestant opens what it needs, then runs rounds of GETs; rounds of all contestants take turns, so that a machine
+that gets slower gets slower for all.
+"""
+
+import asyncio
+import itertools
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from bili_account_async import ENDPOINTS, Credential, Hosts, Limits, RateLimit, SessionManager
+
+GETS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.method == "GET"]
+WIDE = RateLimit(rate=1e9, burst=1_000_000)
+Get = Callable[[int], Awaitable[object]]
+"""Makes the n-th GET and gives what the caller would work with."""
+
+
+def credential(number: int) -> Credential:
+    return Credential(
+        sessdata=f"{number:08d}%2C1700000000%2Cabcde%2A11", dede_user_id=number + 1, bili_jct=f"{number:032x}"
+    )
+
+
+def cookies(number: int) -> dict[str, str]:
+    return {
+        "SESSDATA": f"{number:08d}%2C1700000000%2Cabcde%2A11",
+        "DedeUserID": str(number + 1),
+        "bili_jct": f"{number:032x}",
+    }
+
+
+@contextmanager
+def server(latency: float = 0.0):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.server", str(latency)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+    finally:
+        process.communicate("", timeout=5)
+
+
+@asynccontextmanager
+async def sdk(base: str, accounts: int) -> AsyncIterator[Get]:
+    hosts = Hosts(api=base, www=base, passport=base)
+    async with SessionManager(hosts=hosts, limits=Limits(host=WIDE, account=WIDE, concurrency=1000)) as manager:
+        sessions = [manager.session(credential(number)) for number in range(accounts)]
+        yield lambda n: sessions[n % accounts].call(GETS[n % 8])
+
+
+@asynccontextmanager
+async def least(base: str, accounts: int) -> AsyncIterator[Get]:
+    """The least that aiohttp can do: everything prebuilt."""
+    urls = [URL(base + endpoint.path) for endpoint in GETS]
+    headers = [
+        {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies(number).items()), "User-Agent": "bench"}
+        for number in range(accounts)
+    ]
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=timeout
+    ) as client:
+
+        async def get(n: int) -> object:
+            async with client.get(urls[n % 8], headers=headers[n % accounts], allow_redirects=False) as response:
+                return orjson.loads(await response.read())
+
+        yield get
+
+
+@asynccontextmanager
+async def plain_sessions(base: str, accounts: int) -> AsyncIterator[Get]:
+    """What most would write: one ClientSession per account, `.json()`."""
+    urls = [base + endpoint.path for endpoint in GETS]
+    async with AsyncExitStack() as stack:
+        clients = []
+        for number in range(accounts):
+            jar = aiohttp.CookieJar(unsafe=True)
+            client = await stack.enter_async_context(aiohttp.ClientSession(cookies=cookies(number), cookie_jar=jar))
+            clients.append(client)
+
+        async def get(n: int) -> object:
+            async with clients[n % accounts].get(urls[n % 8]) as response:
+                return await response.json()
+
+        yield get
+
+
+@asynccontextmanager
+async def plain_cookies(base: str, accounts: int) -> AsyncIterator[Get]:
+    """One ClientSession for all, `cookies=` per call, `.json()`."""
+    urls = [base + endpoint.path for endpoint in GETS]
+    jars = [cookies(number) for number in range(accounts)]
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
+
+        async def get(n: int) -> object:
+            async with client.get(urls[n % 8], cookies=jars[n % accounts]) as response:
+                return await response.json()
+
+        yield get
+
+
+@asynccontextmanager
+async def streams(base: str, accounts: int) -> AsyncIterator[Get]:
+    """asyncio streams by hand, a pool of connections and no HTTP library: the floor."""
+    url = URL(base)
+    requests = [
+        [
+            (
+                f"GET {endpoint.path} HTTP/1.1\r\nHost: {url.host}\r\n"
+                f"Cookie: {'; '.join(f'{name}={value}' for name, value in cookies(number).items())}\r\n\r\n"
+            ).encode()
+            for endpoint in GETS
+        ]
+        for number in range(accounts)
+    ]
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def get(n: int) -> object:
+        reader, writer = idle.pop() if idle else await asyncio.open_connection(url.host, url.port)
+        writer.write(requests[n % accounts][n % 8])
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = int(head[head.index(b"Content-Length: ") + 16 :].split(b"\r", 1)[0])
+        body = await reader.readexactly(size)
+        idle.append((reader, writer))
+        return orjson.loads(body)
+
+    try:
+        yield get
+    finally:
+        for _, writer in idle:
+            writer.close()
+
+
+@asynccontextmanager
+async def httpx_client(base: str, accounts: int) -> AsyncIterator[Get]:
+    import httpx
+
+    urls = [base + endpoint.path for endpoint in GETS]
+    headers = [{"Cookie": "; ".join(f"{k}={v}" for k, v in cookies(number).items())} for number in range(accounts)]
+    async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client:
+
+        async def get(n: int) -> object:
+            return (await client.get(urls[n % 8], headers=headers[n % accounts])).json()
+
+        yield get
+
+
+@asynccontextmanager
+async def bilibili_api_python(base: str, accounts: int) -> AsyncIterator[Get]:
+    from bilibili_api import Credential as TheirCredential
+    from bilibili_api import request_settings, select_client
+    from bilibili_api.utils.network import Api
+
+    select_client("aiohttp")
+    del request_settings
+    credentials = [
+        TheirCredential(
+            sessdata=c["SESSDATA"], bili_jct=c["bili_jct"], dedeuserid=c["DedeUserID"], buvid3="x", buvid4="x"
+        )
+        for c in map(cookies, range(accounts))
+    ]
+    urls = [base + endpoint.path for endpoint in GETS if endpoint.result[0] == "data"]
+
+    async def get(n: int) -> object:
+        return await Api(url=urls[n % len(urls)], method="GET", credential=credentials[n % accounts]).result
+
+    yield get
+
+
+CONTESTANTS = {
+    "SDK": sdk,
+    "least aiohttp": least,
+    "ClientSession per account": plain_sessions,
+    "cookies= per call": plain_cookies,
+    "bilibili-api-python": bilibili_api_python,
+    "httpx": httpx_client,
+    "streams by hand": streams,
+}
+
+
+async def round_of(get: Get, gets: int, in_flight: int) -> float:
+    """CPU seconds per GET."""
+    numbers = itertools.count()
+
+    async def worker() -> None:
+        while (n := next(numbers)) < gets:
+            await get(n)
+
+    started = time.process_time()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(worker())
+    return (time.process_time() - started) / gets
+
+
+async def cpu_per_get(
+    names: list[str], *, accounts: int = 50, gets: int = 2000, rounds: int = 9, in_flight: int = 50
+) -> dict[str, float]:
+    """Median CPU seconds per GET of each contestant; rounds take turns."""
+    figures: dict[str, list[float]] = {name: [] for name in names}
+    with server() as base:
+        async with AsyncExitStack() as stack:
+            ready = {name: await stack.enter_async_context(CONTESTANTS[name](base, accounts)) for name in names}
+            for number in range(rounds + 1):
+                for name, get in ready.items():
+                    slow = name in ("httpx", "bilibili-api-python")
+                    figure = await round_of(get, gets // 5 if slow else gets, in_flight)
+                    if number:
+                        figures[name].append(figure)
+    return {name: statistics.median(values) for name, values in figures.items()}
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:] or ["SDK", "least aiohttp"]
+    result = asyncio.run(cpu_per_get(chosen))
+    for name, figure in result.items():
+        print(f"{name:28} {figure * 1e6:8.1f} µs  {figure / result.get('least aiohttp', figure):5.2f}")
