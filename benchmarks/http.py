@@ -10,14 +10,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from bili_account_async import ENDPOINTS, Credential, Hosts, Limits, RateLimit, SessionManager
+from bili_account_async import ENDPOINTS, Credential, Hosts, Limits, RateLimit, SessionManager, fetch_snapshot
 
 GETS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.method == "GET"]
 WIDE = RateLimit(rate=1e9, burst=1_000_000)
@@ -40,7 +40,7 @@ def cookies(number: int) -> dict[str, str]:
 
 
 @contextmanager
-def server(latency: float = 0.0):
+def server(latency: float = 0.0) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.server", str(latency)],
         stdin=subprocess.PIPE,
@@ -167,7 +167,8 @@ async def bilibili_api_python(base: str, accounts: int) -> AsyncIterator[Get]:
     from bilibili_api.utils.network import Api
 
     select_client("aiohttp")
-    del request_settings
+    request_settings.set_enable_bili_ticket(False)
+    request_settings.set_enable_auto_buvid(False)
     credentials = [
         TheirCredential(
             sessdata=c["SESSDATA"], bili_jct=c["bili_jct"], dedeuserid=c["DedeUserID"], buvid3="x", buvid4="x"
@@ -182,7 +183,17 @@ async def bilibili_api_python(base: str, accounts: int) -> AsyncIterator[Get]:
     yield get
 
 
+@asynccontextmanager
+async def snapshots(base: str, accounts: int) -> AsyncIterator[Get]:
+    """Whole snapshots; a figure is for one of them."""
+    hosts = Hosts(api=base, www=base, passport=base)
+    async with SessionManager(hosts=hosts, limits=Limits(host=WIDE, account=WIDE, concurrency=1000)) as manager:
+        sessions = [manager.session(credential(number)) for number in range(accounts)]
+        yield lambda n: fetch_snapshot(sessions[n % accounts])
+
+
 CONTESTANTS = {
+    "snapshots": snapshots,
     "SDK": sdk,
     "least aiohttp": least,
     "ClientSession per account": plain_sessions,
@@ -208,25 +219,55 @@ async def round_of(get: Get, gets: int, in_flight: int) -> float:
     return (time.process_time() - started) / gets
 
 
-async def cpu_per_get(
-    names: list[str], *, accounts: int = 50, gets: int = 2000, rounds: int = 9, in_flight: int = 50
-) -> dict[str, float]:
-    """Median CPU seconds per GET of each contestant; rounds take turns."""
-    figures: dict[str, list[float]] = {name: [] for name in names}
-    with server() as base:
-        async with AsyncExitStack() as stack:
-            ready = {name: await stack.enter_async_context(CONTESTANTS[name](base, accounts)) for name in names}
-            for number in range(rounds + 1):
-                for name, get in ready.items():
-                    slow = name in ("httpx", "bilibili-api-python")
-                    figure = await round_of(get, gets // 5 if slow else gets, in_flight)
-                    if number:
-                        figures[name].append(figure)
-    return {name: statistics.median(values) for name, values in figures.items()}
+async def contestant(name: str, base: str, accounts: int) -> None:
+    """A process of one contestant: for each line with a number of GETs on standard input, a line with a figure."""
+    async with CONTESTANTS[name](base, accounts) as get:
+        while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
+            print(await round_of(get, int(line), min(50, int(line))), flush=True)
+
+
+class Child:
+    """A contestant in a process of its own, so that no rival's heap or imports are in its way."""
+
+    def __init__(self, name: str, base: str, accounts: int, *, uvloop: bool = False) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.http",
+            name,
+            base,
+            str(accounts),
+            "uvloop" if uvloop else "asyncio",
+        ]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.gets = 400 if name in ("httpx", "bilibili-api-python") else 2000
+        self.figures: list[float] = []
+
+    def round(self, *, counts: bool) -> None:
+        print(self.gets, file=self.process.stdin, flush=True)
+        figure = float(self.process.stdout.readline())
+        if counts:
+            self.figures.append(figure)
+
+    def end(self) -> float:
+        """The median."""
+        self.process.communicate("", timeout=10)
+        return statistics.median(self.figures)
+
+
+def cpu_per_get(children: dict[str, Child], rounds: int = 15) -> dict[str, float]:
+    """Median CPU seconds per GET of each; rounds of all take turns, and the first round warms up."""
+    for number in range(rounds + 1):
+        for child in children.values():
+            child.round(counts=number > 0)
+    return {name: child.end() for name, child in children.items()}
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or ["SDK", "least aiohttp"]
-    result = asyncio.run(cpu_per_get(chosen))
-    for name, figure in result.items():
-        print(f"{name:28} {figure * 1e6:8.1f} µs  {figure / result.get('least aiohttp', figure):5.2f}")
+    name, base, accounts, loop = sys.argv[1:]
+    if loop == "uvloop":
+        import uvloop
+
+        uvloop.run(contestant(name, base, int(accounts)))
+    else:
+        asyncio.run(contestant(name, base, int(accounts)))

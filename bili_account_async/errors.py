@@ -51,11 +51,13 @@ class TransportError(BiliError):
     """Whether any byte of the request may have left this machine. False after a refused connection."""
 
     _certificate: bool = False
+    _idle: bool = False  # it was the end of a connection that had lain idle in the pool, not of one made for the call
 
-    def __init__(self, message: str, *, sent: bool = True, certificate: bool = False) -> None:
+    def __init__(self, message: str, *, sent: bool = True, certificate: bool = False, idle: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
         self._certificate = certificate
+        self._idle = idle
 
 
 class RequestTimeout(TransportError, TimeoutError):

@@ -1,8 +1,9 @@
 """Whether a failed attempt is made again, and after how long. Pure: no waiting here, no clock.
 
-Backoff is exponential with full jitter. A retry budget per host keeps retries from making an outage worse: it starts with
-`RESERVE` retries, every successful call earns `EARNED` of one, every retry spends one. So whatever fails, requests stay
-below (1 + EARNED) x calls + RESERVE, and in a full outage below calls + RESERVE.
+Backoff is exponential with full jitter. A retry budget per host keeps retries from making an outage worse: it starts
+with `RESERVE` retries, every successful call earns `EARNED` of one, every retry spends one. So whatever fails, requests
+stay below (1 + EARNED) x calls + RESERVE, and in a full outage below calls + RESERVE. (What is sent again because an
+idle connection of the pool was dead costs nothing: there are no more of those than connections.)
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _PASSING_CODES = frozenset({-500, -503, -504})
 def _seconds(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         raise ValueError(f"{name}: expected seconds > 0, got {value!r}")
+    if math.isinf(value) and name != "attempt_timeout":
+        raise ValueError(f"{name}: expected a finite number of seconds, got {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -82,7 +85,7 @@ def may_retry(endpoint: Endpoint[Any], error: BiliError) -> bool:
     if endpoint.method != "GET":
         return False
     if isinstance(error, ProtocolError):
-        return error.status is not None and error.status >= 500
+        return error.status is not None and 500 <= error.status < 600
     if isinstance(error, ApiError):
         return error.code in _PASSING_CODES
     return isinstance(error, RateLimited) and error.scope != "local"

@@ -26,7 +26,7 @@ from ._version import __version__
 from .credential import Credential
 from .endpoints import Endpoint, HostName
 from .errors import BiliError, CredentialMissing, ProtocolError, RateLimited, TransportError
-from .limits import HostState, Limiter, Limits, LocalLimiter
+from .limits import CLOSED, HostState, Limiter, Limits, LocalLimiter
 from .retry import Retry, RetryBudget, may_retry
 from .transport import Answer, Pool
 
@@ -128,12 +128,11 @@ class _Route:
 class _Lane:
     """What all routes to one host share."""
 
-    __slots__ = ("budget", "idle", "key")
+    __slots__ = ("budget", "key")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.budget = RetryBudget()
-        self.idle = 0  # connections that may lie idle in the pool, and so may be dead when a request gets one
 
 
 class _Engine:
@@ -151,8 +150,8 @@ class _Engine:
             proxy=manager._proxy,
             ssl=manager._ssl,
         )
-        self.own_limiter = None if manager._limiter else LocalLimiter(manager._limits, seam)
-        self.limiter: Limiter[Any] = manager._limiter or self.own_limiter  # type: ignore[assignment]
+        self.own_limiter = LocalLimiter(manager._limits, seam) if manager._limiter is None else None
+        self.limiter: Limiter[Any] = self.own_limiter or manager._limiter  # type: ignore[assignment]
         self.routes: dict[Endpoint[Any], _Route] = {}
         self.bases = {name: URL(getattr(manager._hosts, name)) for name in ("api", "www", "passport")}
         self.lanes: dict[str, _Lane] = {}
@@ -174,6 +173,10 @@ class _Engine:
                 self.drifted.add((endpoint, field))
                 _log.info("%s: the reply has an unknown field %s", endpoint, credential.redact(field)[:200])
 
+    def ensure_open(self) -> None:
+        if self.closing.done():
+            raise RuntimeError(CLOSED)
+
     async def close(self) -> None:
         self.closing.set_result(None)
         self.deadlines.close()
@@ -185,11 +188,11 @@ class _Engine:
 class SessionManager:
     """The connection pool, the limits and the retries of a process: make one, and a session for each account.
 
-    `async with` it, or `open` and `close` it. `timeout` is in seconds and bounds the talking of one call: from its first
-    departure to the answer, with all attempts, backoffs and pauses that the server asks for, but without the wait for our
-    own `limits`. `limiter` replaces `limits`. `client_session` lends the connection pool of the host application, which is
-    never closed, and whose cookies and headers are neither read nor written. `proxy` is a URL, `ssl` a context for a
-    corporate root. `on_request` is called with a `RequestEvent` after every attempt.
+    `async with` it, or `open` and `close` it. `timeout` is in seconds and bounds the talking of one call: from its
+    first departure to the answer, with all attempts, backoffs and pauses that the server asks for, but without the wait
+    for our own `limits`. `limiter` replaces `limits`. `client_session` lends the connection pool of the host
+    application, which is never closed, and whose cookies and headers are neither read nor written. `proxy` is a URL,
+    `ssl` a context for a corporate root. `on_request` is called with a `RequestEvent` after every attempt.
 
     Raises `ValueError` for what can't be, and `RuntimeError` with advice for use before opening, after closing or on
     another event loop.
@@ -355,9 +358,8 @@ class AccountSession:
             if attempt > 1:
                 talk -= permit.paused
             departed = now()
-            reused = lane.idle > 0
-            lane.idle -= reused
             try:
+                engine.ensure_open()  # it may have been closed between the grant and this turn of the loop
                 error, answer, decoded = await self._attempt(
                     engine, route, params, form, min(retry.attempt_timeout, talk)
                 )
@@ -372,24 +374,25 @@ class AccountSession:
                 self._tell(endpoint, attempt, error, answer, permit.waited, seconds)
             if decoded is not None:
                 assert answer is not None
-                lane.idle += 1
                 lane.budget.earn()
                 record, payload, unknown = decoded
                 if unknown:
                     engine.tell_drift(endpoint.name, unknown, self._credential)
                 return record, payload, unknown, answer, seconds, attempt
             assert error is not None
-            if engine.closing.done():
-                raise RuntimeError("this SessionManager was closed while the call was under way")
+            engine.ensure_open()
             delay = self._retry_delay(error, attempt, engine.seam.random())
-            if reused and allowed == retry.attempts and error.__class__ is TransportError:
-                # An idle connection of the pool was dead: the call is not to notice, so one more, at once.
+            idle = isinstance(error, TransportError) and error._idle
+            if idle:
+                # An idle connection of the pool was dead: the call is not to notice, so one more, at once. It costs no
+                # retry, and there is an end to it: each takes a connection out of the pool.
                 allowed, delay = allowed + 1, 0.0
             talk -= seconds + delay
-            if attempt >= allowed or talk <= 0 or not may_retry(endpoint, error) or not lane.budget.spend():
+            if attempt >= allowed or talk <= 0 or not may_retry(endpoint, error) or not (idle or lane.budget.spend()):
                 raise error
             if delay:
                 await asyncio.wait((engine.closing,), timeout=delay)
+                engine.ensure_open()
             del error  # or the frame and its own traceback would hold each other
 
     async def _attempt(

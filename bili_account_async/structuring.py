@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from functools import partial
+from enum import StrEnum
+from functools import cache, partial
 from operator import eq
-from types import NoneType
-from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 from cattrs import Converter
@@ -43,10 +44,23 @@ class _Mismatch(Exception):
 
     @classmethod
     def of(cls, expected: str, value: object) -> _Mismatch:
-        if value is None:
-            return cls(expected, "null")
-        got = type(value).__name__
-        return cls(expected, f"{got} {value!r:.40}" if isinstance(value, (bool, int, float)) else got)
+        return cls(expected, told(value))
+
+    @classmethod
+    def at(cls, place: str, source: Mapping[str, Any], expected: str, error: Exception) -> _Mismatch:
+        """Why the field `place` of `source` could not be read: it is missing, or a hook that is not ours raised."""
+        if place not in source:
+            return cls(expected, "nothing")
+        return cls.of(f"{expected} ({type(error).__name__})", source[place])
+
+
+def told(value: object) -> str:
+    """What came, as a `SchemaError` may tell it: the type, with the value only for bools and numbers of usual size."""
+    if value is None:
+        return "null"
+    kind = type(value).__name__
+    small = isinstance(value, float) or (isinstance(value, int) and value.bit_length() <= 64)
+    return f"{kind} {value!r}" if small else kind
 
 
 def structure(cls: type[T], value: object) -> T:
@@ -69,14 +83,17 @@ def structure_with(hook: Hook, cls: type[T], value: object, root: tuple[str, ...
 
 def hook_for(cls: Any) -> Hook:
     """The function that structures `cls`; raises cattrs' `StructureHandlerNotFoundError` for what it can't read."""
-    return _CONVERTER.get_structure_hook(cls)
+    try:
+        return _converter().get_structure_hook(cls)
+    except RecursionError:  # a class that holds itself: its hook is looked up when it is needed, as cattrs does it
+        return _converter().structure
 
 
 def unstructure(record: object) -> Any:
     """What `json.dumps` takes, under the API's own names; `structure(type(record), …)` gives the record back."""
     if not (attrs.has(type(record)) or isinstance(record, (_OpenEnum, int))) or isinstance(record, Credential):
         raise TypeError(f"unstructure takes a record, not {type(record).__name__}")
-    return _CONVERTER.unstructure(record)
+    return _converter().unstructure(record)
 
 
 def drift_for(cls: Any) -> Callable[[Any], tuple[str, ...]]:
@@ -98,14 +115,16 @@ class _FieldsWalker:
 
     dot: str
     fields: frozenset[str]
+    size: int
+    """How many fields a value without unknown ones has; -1 if some may be absent."""
     inner: tuple[tuple[str, _FieldsWalker | _ItemsWalker], ...]
 
     def walk(self, value: Any, found: dict[str, None]) -> None:
-        if len(value) != len(self.fields):
+        if len(value) != self.size:
             found.update((self.dot + str(name), None) for name in value if name not in self.fields)
         for name, walker in self.inner:
-            if name in value:
-                walker.walk(value[name], found)
+            if inside := value.get(name):
+                walker.walk(inside, found)
 
 
 @attrs.frozen
@@ -116,34 +135,36 @@ class _ItemsWalker:
 
     def walk(self, value: Any, found: dict[str, None]) -> None:
         for element in value or ():
-            if len(element) != self.leaf:
+            if element and len(element) != self.leaf:
                 self.item.walk(element, found)
 
 
-def _walker(cls: Any, prefix: str) -> _FieldsWalker | _ItemsWalker | None:
-    origin, arguments = get_origin(cls), get_args(cls)
-    if origin is Annotated:
-        return _walker(arguments[0], prefix)
-    if origin in (list, tuple) and arguments:
-        item = _walker(arguments[0], f"{prefix}[]")
-        leaf = len(item.fields) if isinstance(item, _FieldsWalker) and not item.inner else -1
+def _walker(cls: Any, prefix: str, around: tuple[Any, ...] = ()) -> _FieldsWalker | _ItemsWalker | None:
+    """`around` are the classes that hold this one: one that holds itself is not walked into again."""
+    origin, arguments = get_origin(cls), [kind for kind in get_args(cls) if kind is not NoneType]
+    if origin is Annotated or (origin in (Union, UnionType) and len(arguments) == 1):
+        return _walker(arguments[0], prefix, around)
+    if arguments and _is_sequence(cls):
+        item = _walker(arguments[0], f"{prefix}[]", around)
+        leaf = item.size if isinstance(item, _FieldsWalker) and not item.inner else -1
         return _ItemsWalker(item, leaf) if item else None
-    if not attrs.has(cls):
+    if not attrs.has(cls) or cls in around:
         return None
-    dot = f"{prefix}." if prefix else ""
-    fields = {_wire_name(f): f.type for f in attrs.fields(attrs.resolve_types(cls, include_extras=True)) if f.init}
-    inner = tuple((name, walker) for name, kind in fields.items() if (walker := _walker(kind, dot + name)))
-    return _FieldsWalker(dot, frozenset(fields), inner)
+    dot, around = f"{prefix}." if prefix else "", (*around, cls)
+    fields = {_wire_name(f): f for f in attrs.fields(attrs.resolve_types(cls, include_extras=True)) if f.init}
+    inner = tuple((name, walker) for name, f in fields.items() if (walker := _walker(f.type, dot + name, around)))
+    size = len(fields) if all(f.default is attrs.NOTHING for f in fields.values()) else -1
+    return _FieldsWalker(dot, frozenset(fields), size, inner)
 
 
 # --- scalars -------------------------------------------------------------------------------------------------------
 
 
 def _exactly(scalar: type, expected: str) -> Hook:
-    def hook(value: Any, _: Any) -> Any:
+    def hook(value: Any, cls: Any) -> Any:
         if value.__class__ is not scalar:
             raise _Mismatch.of(expected, value)
-        return value
+        return value if cls is scalar else cls(value)  # cattrs gives us the scalar's subclasses too, as IntEnum
 
     return hook
 
@@ -173,6 +194,13 @@ def _zero_one(value: Any, _: Any) -> bool:
     return value == 1
 
 
+def _float(value: Any, _: Any) -> float:
+    try:
+        return float(_number(value))
+    except OverflowError:
+        raise _Mismatch.of("a finite number", value) from None
+
+
 def _day(value: Any, _: Any) -> date | None:
     if value.__class__ is str:
         if not value:
@@ -186,9 +214,11 @@ def _day(value: Any, _: Any) -> date | None:
 
 
 def _china_time(value: Any, _: Any) -> datetime:
-    if value.__class__ is str and len(value) == 19 and value[7] == "-" and value[10] == " " and value[13] == ":":
+    # fromisoformat takes other forms too, and from Python 3.14 on an hour 24.
+    if value.__class__ is str and len(value) == 19 and value[7] == "-" and value[13] == value[16] == ":":
         try:
-            return datetime.fromisoformat(value + "+08:00")
+            if value[10] == " " and value[11:13] != "24":
+                return datetime.fromisoformat(value + "+08:00")
         except ValueError:
             pass
     raise _Mismatch.of("a time YYYY-MM-DD HH:MM:SS", value)
@@ -204,8 +234,7 @@ def _unix_milliseconds(value: Any, _: Any) -> datetime | None:
 
 
 def _plain_number(value: Decimal) -> int | float:
-    exponent = value.as_tuple().exponent
-    return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
+    return int(value) if value.as_tuple().exponent == 0 else float(value)  # as it came: see `_decimal`
 
 
 # --- classes, collections, enums -----------------------------------------------------------------------------------
@@ -225,7 +254,7 @@ def _enum_hook(cls: type[_OpenEnum]) -> Hook:
 
 
 def _sequence_hook(cls: Any) -> Hook:
-    origin, (item, *_) = get_origin(cls), get_args(cls)
+    made, item = get_origin(cls) or cls, (get_args(cls) or (Any,))[0]
     read = hook_for(item)
 
     def hook(value: Any, _: Any) -> Any:
@@ -238,7 +267,7 @@ def _sequence_hook(cls: Any) -> Hook:
         except _Mismatch as mismatch:
             mismatch.path.append(len(items))
             raise
-        return items if origin is list else tuple(items)
+        return items if made is list else tuple(items)
 
     return hook
 
@@ -260,6 +289,25 @@ def _wire_name(field: attrs.Attribute[Any]) -> str:
 
 
 _INLINE = {int: "an int", str: "a text", bool: "a bool"}
+_EXPECTED = _INLINE | {
+    float: "a finite number",
+    Decimal: "a finite number",
+    ZeroOne: "0 or 1",
+    IsoDay: "a date YYYY-MM-DD or an empty text",
+    ChinaTime: "a time YYYY-MM-DD HH:MM:SS",
+    UnixMilliseconds: "a timestamp in milliseconds",
+}
+
+
+def expectation(kind: Any) -> str:
+    """What a place of this type takes, in words for an error."""
+    if kind in _EXPECTED:
+        return _EXPECTED[kind]
+    if get_origin(kind) is Annotated:
+        return expectation(get_args(kind)[0])
+    if _is_sequence(kind):
+        return "a list"
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _record_hook(cls: Any) -> Hook:
@@ -272,7 +320,7 @@ def _record_hook(cls: Any) -> Hook:
     for i, field in enumerate(fields):
         scope[f"k{i}"], scope[f"t{i}"] = _wire_name(field), field.type
         kind = field.type
-        expects[_wire_name(field)] = str(_INLINE.get(kind) or getattr(kind, "__name__", kind))
+        expects[_wire_name(field)] = expectation(kind)
         if kind in _INLINE:
             scope[f"x{i}"] = _INLINE[kind]
             read = [f"v{i} = o[k{i}]", f"if v{i}.__class__ is not t{i}: raise Mismatch.of(x{i}, v{i})"]
@@ -296,12 +344,10 @@ def _record_hook(cls: Any) -> Hook:
         "    except Mismatch as mismatch:",
         "        mismatch.path.append(at)",
         "        raise",
-        "    except KeyError:",
-        "        missing = at not in o",
-        "        if not missing: raise",
+        "    except Exception as error:",
+        "        mismatch = Mismatch.at(at, o, expects[at], error)",
         "    else:",
         f"        return cls({', '.join(arguments + (['**rest'] if optional else []))})",
-        "    mismatch = Mismatch(expects[at], 'nothing')",
         "    mismatch.path.append(at)",
         "    raise mismatch",
     ]
@@ -314,7 +360,7 @@ def _record_unstructure(cls: Any) -> Callable[[Any], Any]:
     overrides: dict[str, Any] = {}
     for field in fields:
         overrides[field.name] = override(rename=_wire_name(field), unstruct_hook=_UNSTRUCTURE.get(field.type or object))
-    return cast(Callable[[Any], Any], make_dict_unstructure_fn(cls, _CONVERTER, **overrides))
+    return cast(Callable[[Any], Any], make_dict_unstructure_fn(cls, _converter(), **overrides))
 
 
 _CLASSES: dict[Any, Hook] = {
@@ -322,8 +368,9 @@ _CLASSES: dict[Any, Hook] = {
     str: _exactly(str, "a text"),
     bool: _exactly(bool, "a bool"),
     NoneType: _exactly(NoneType, "null"),
-    float: lambda value, _: float(_number(value)),
+    float: _float,
     Decimal: _decimal,
+    dict: _exactly(dict, "an object"),
 }
 _ANNOTATED: dict[Any, Hook] = {
     ZeroOne: _zero_one,
@@ -335,19 +382,23 @@ _UNSTRUCTURE: dict[Any, Callable[[Any], Any]] = {
     ZeroOne: int,
     IsoDay: lambda day: day.isoformat() if day else "",
     UnixMilliseconds: lambda time: (time - _EPOCH) // _MILLISECOND if time else 0,
-    ChinaTime: lambda time: time.astimezone(_CHINA).isoformat(" ", "seconds")[:19],
+    ChinaTime: lambda time: (time if time.tzinfo == _CHINA else time.astimezone(_CHINA)).isoformat(" ", "seconds")[:19],
 }
 
 
 def _is_sequence(cls: Any) -> bool:
-    return get_origin(cls) in (list, tuple)
+    """Lists, and tuples of any length; `tuple[int, str]` is cattrs' business."""
+    made, arguments = get_origin(cls) or cls, get_args(cls)
+    return made is list or (made is tuple and arguments[1:] == (...,) * bool(arguments))
 
 
 def _is_generic(origin: Any, cls: Any) -> bool:
     return get_origin(cls) is origin
 
 
+@cache
 def _converter() -> Converter:
+    """Made on first use: a program that only imports the package does not pay for it."""
     converter = Converter(detailed_validation=False)
     # cattrs asks the newest predicate first, and exact classes before any predicate.
     converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
@@ -363,7 +414,8 @@ def _converter() -> Converter:
         converter.register_structure_hook(kind, hook)
     for enum in (*_OpenInt.__subclasses__(), *_OpenStr.__subclasses__()):
         converter.register_structure_hook(enum, _enum_hook(enum))
-    converter.register_unstructure_hook(_OpenEnum, lambda member: member.value)
+    for enum in (_OpenEnum, StrEnum):
+        converter.register_unstructure_hook(enum, lambda member: member.value)
     converter.register_unstructure_hook(Decimal, _plain_number)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     converter.register_unstructure_hook_func(partial(_is_generic, frozenset), sorted)
@@ -373,5 +425,3 @@ def _converter() -> Converter:
     converter.register_unstructure_hook(BiliError, lambda error: {"type": type(error).__name__, "message": str(error)})
     return converter
 
-
-_CONVERTER = _converter()

@@ -7,13 +7,18 @@ Here errors of aiohttp end: they hold request headers in their repr and chain, s
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
+from functools import partial
 from ssl import SSLContext
-from typing import Any
+from typing import Any, cast
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import aiohttp
 import attrs
-from aiohttp.http_exceptions import ContentEncodingError, TransferEncodingError
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from ._deadlines import Deadlines
@@ -34,6 +39,59 @@ class Answer:
 class _DiedError(Exception):
     """Carries a connection's death past aiohttp, which would send a GET again by itself: see `_no_resend`."""
 
+    def __init__(self, reason: str, *, idle: bool, sent: bool = True) -> None:
+        super().__init__(reason)
+        self.idle = idle
+        self.sent = sent
+
+
+class _Wire:
+    """What we keep of a connection besides what aiohttp does."""
+
+    __slots__ = ("__weakref__", "body")
+
+    def __init__(self) -> None:
+        self.body: aiohttp.StreamReader | None = None
+
+    def lost(self, protocol: ReferenceType[ResponseHandler], closed: asyncio.Future[None]) -> None:
+        """Tell a reader that waits for a body which can't be parsed any further: aiohttp leaves it waiting for ever."""
+        _ = closed.cancelled() or closed.exception()  # or the loop would log that nobody asked
+        handler = protocol()
+        if handler is not None and self.body is not None:
+            error = handler.exception()
+            if isinstance(error, HttpProcessingError):
+                self.body.set_exception(error)
+
+
+_wires: WeakKeyDictionary[ResponseHandler, _Wire] = WeakKeyDictionary()
+
+
+class _Response(aiohttp.ClientResponse):
+    handler: ResponseHandler
+    wire: _Wire
+
+
+class _Request(aiohttp.ClientRequest):
+    """Knows whether its connection was used before, and sends nothing on one that has spoken unasked."""
+
+    reused = False
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        handler = cast(ResponseHandler, conn.protocol)
+        wire = _wires.get(handler)
+        if wire is not None:
+            self.reused = True
+        else:
+            wire = _wires[handler] = _Wire()
+            if (closed := handler.closed) is not None:
+                closed.add_done_callback(partial(wire.lost, ref(handler)))
+        if handler.should_close:
+            # aiohttp would take those bytes for the reply: another account's, or whatever a broken proxy left there.
+            raise _DiedError("the server sent what nobody had asked for", idle=self.reused, sent=False)
+        response = cast(_Response, await super().send(conn))
+        response.handler, response.wire = handler, wire
+        return response
+
 
 async def _no_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Turns off aiohttp's silent second sending of a GET: every sending has to pass the limiter and be counted."""
@@ -42,7 +100,7 @@ async def _no_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHand
     except aiohttp.ClientConnectorError:
         raise
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        died = _DiedError(_reason(error))
+        died = _DiedError(_reason(error), idle=cast(_Request, request).reused)
     raise died
 
 
@@ -68,6 +126,8 @@ class Pool:
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             middlewares=(_no_resend,),
+            request_class=_Request,
+            response_class=_Response,
             proxy=proxy,
         )
         self._options: dict[str, Any] = {"allow_redirects": False}
@@ -78,11 +138,15 @@ class Pool:
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, seconds: float
     ) -> Answer | BiliError:
         """Send once and read the reply, in `seconds` at most. Raises only `CancelledError`."""
-        response: aiohttp.ClientResponse | None = None
+        if self._client.closed:
+            raise RuntimeError("the client_session that this SessionManager borrows was closed: close it after the manager")
+        response: _Response | None = None
         deadline = self._deadlines.after(seconds)
         try:
             with deadline:
-                response = await self._client.request(method, url, headers=headers, data=body, **self._options)
+                response = cast(
+                    _Response, await self._client.request(method, url, headers=headers, data=body, **self._options)
+                )
                 content = response.content
                 if content.is_eof():  # it has arrived with the headers, and the connection is back in the pool
                     return Answer(response.status, response.headers, content.read_nowait())
@@ -93,7 +157,7 @@ class Pool:
                 response.close()
             raise
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, only a BiliError goes on
-            failure = _failure(error)
+            failure = _failure(error, response)
         if response is None:
             return failure
         response.close()
@@ -104,22 +168,32 @@ class Pool:
         await self._client.close()
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+async def _read(response: _Response) -> bytes | None:
     """The body, in pieces, so that neither a long one nor a bomb takes more than `BODY_MAX` and a chunk."""
     chunks, size = [], 0
     if (response.content_length or 0) > BODY_MAX:
         response.close()
         return None
-    while chunk := await response.content.readany():
-        size += len(chunk)
-        if size > BODY_MAX:
-            response.close()
-            return None
-        chunks.append(chunk)
+    content = response.wire.body = response.content
+    try:
+        while chunk := await content.readany():
+            size += len(chunk)
+            if size > BODY_MAX:
+                response.close()
+                return None
+            chunks.append(chunk)
+    finally:
+        response.wire.body = None
+    if isinstance(response.handler.exception(), OSError) and not _framed(response):
+        raise aiohttp.ClientPayloadError  # a reset is no orderly end, and only that says that a body is whole
     return b"".join(chunks)
 
 
-def _failure(error: Exception) -> BiliError:
+def _framed(response: _Response) -> bool:
+    return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+
+
+def _failure(error: Exception, response: _Response | None) -> BiliError:
     """Our error for one of aiohttp's; takes nothing from it that could hold a header or a URL."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
@@ -136,16 +210,23 @@ def _failure(error: Exception) -> BiliError:
             return ProtocolError("the answer is not HTTP")
         case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
             return ProtocolError("the body is not in the encoding that Content-Encoding tells", status=200)
-        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, TransferEncodingError):
+        case aiohttp.ClientPayloadError() | HttpProcessingError() if _unparsable(error, response):
             return ProtocolError("the body's chunks are broken", status=200)
         case aiohttp.ClientPayloadError():
             return TransportError("the connection ended inside the body")
         case _DiedError():
-            return TransportError(str(error))
+            return TransportError(str(error), sent=error.sent, idle=error.idle)
         case OSError() | aiohttp.ClientError():
             return TransportError(_reason(error))
         case _:
             return ProtocolError(f"the answer can't be read ({type(error).__name__})")
+
+
+def _unparsable(error: Exception, response: _Response | None) -> bool:
+    """Whether it was the parser that ended the talk, and not the connection."""
+    if isinstance(error, HttpProcessingError):
+        return True
+    return response is not None and isinstance(response.handler.exception(), HttpProcessingError)
 
 
 def _place(error: aiohttp.ClientConnectorError) -> str:
@@ -155,4 +236,9 @@ def _place(error: aiohttp.ClientConnectorError) -> str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without an answer"
-    return (isinstance(error, OSError) and error.strerror) or type(error).__name__
+    text = getattr(error, "strerror", None) or ""
+    if text.startswith("[SSL"):
+        return "the TLS connection broke"
+    # The number's own text: aiohttp's may hold the URL.
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if isinstance(number, int) else type(error).__name__

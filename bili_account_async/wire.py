@@ -22,7 +22,7 @@ import orjson
 from .credential import Credential
 from .endpoints import Endpoint
 from .errors import API_ERRORS, ApiError, BiliError, ProtocolError, RateLimited, SchemaError, Scope
-from .structuring import Hook, drift_for, hook_for, structure_with
+from .structuring import Hook, drift_for, expectation, hook_for, structure_with, told
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class Decoder(Generic[T]):
                 return _misplaced(steps[: depth - 1], "an object", payload)
             payload = payload.get(step, _ABSENT)
             if payload is _ABSENT:
-                return _misplaced(steps[:depth], getattr(self.endpoint.returns, "__name__", "a value"), payload)
+                return _misplaced(steps[:depth], expectation(self.endpoint.returns), payload)
         if not steps and self.endpoint.returns is type(None):
             payload = None  # the endpoint has no payload, whatever else the envelope holds
         try:
@@ -121,8 +121,7 @@ class Decoder(Generic[T]):
 def _misplaced(steps: tuple[str, ...], expected: str, got: object) -> SchemaError:
     if got is _ABSENT:
         return SchemaError(path=".".join(steps), expected=expected, got="nothing")
-    told = "null" if got is None else type(got).__name__
-    return SchemaError(path=".".join(steps), expected=expected, got=told, payload=got)
+    return SchemaError(path=".".join(steps), expected=expected, got=told(got), payload=got)
 
 
 def judge(

@@ -1,0 +1,300 @@
+"""The limiter's figures, and its rivals': `python -m benchmarks.limits [--quick]`. Needs the extra `bench`.
+
+Ratios are of medians of rounds that take turns in one process. What is deterministic is run on numbers for a clock.
+"""
+
+import argparse
+import asyncio
+import gc
+import math
+import platform
+import statistics
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterable
+from importlib.metadata import version
+from random import Random
+
+import limits as rival_limits
+from aiolimiter import AsyncLimiter
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+
+from bili_account_async import Limits, RateLimit, RateLimited, RequestEvent, SessionManager, fetch_snapshot
+from bili_account_async._seam import Seam
+from bili_account_async.limits import LocalLimiter, _Call, _Host
+from bili_account_async.sandbox import Sandbox
+
+WIDE = RateLimit(rate=1e9, burst=1_000_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.limits", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look, not a figure to quote")
+    quick = parser.parse_args().quick
+    packages = ", ".join(f"{name} {version(name)}" for name in ("aiolimiter", "limits"))
+    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, {packages}")
+    print(f"{'measure':78} {'figure':>8} {'bar':>8}")
+    asyncio.run(uncontended(15 if quick else 101))
+    virtual_grants(100_000 if quick else 1_000_000)
+    asyncio.run(real_time(3 if quick else 10))
+    memory()
+    curve((1_000, 10_000) if quick else (1_000, 10_000, 100_000))
+    for ratio in (1.1, 2, 4, 10):
+        asyncio.run(fleet(ratio, 200 if quick else 60))
+
+
+def row(measure: str, figure: float, bar: str = "", form: str = ".2f") -> None:
+    print(f"{measure:78} {figure:8{form}} {bar:>8}", flush=True)
+
+
+# --- one call that nothing holds up --------------------------------------------------------------------------------
+
+
+async def uncontended(rounds: int, number: int = 2_000) -> None:
+    own = LocalLimiter(Limits(host=WIDE, account=WIDE), Seam())
+    host, account = AsyncLimiter(1e9, 1), {"account": AsyncLimiter(1e9, 1)}
+    moving, fixed = MovingWindowRateLimiter(MemoryStorage()), FixedWindowRateLimiter(MemoryStorage())
+    often = rival_limits.RateLimitItemPerSecond(10**9)
+
+    async def ours() -> None:
+        for _ in range(number):
+            permit = await own.acquire("host", "account", patience=10.0)
+            own.release(permit, None)
+
+    async def ours_acquired() -> None:
+        for _ in range(number):
+            await own.acquire("host", "account", patience=10.0)
+        own._hosts["host"].in_flight = 0
+
+    async def nested_aiolimiter() -> None:
+        for _ in range(number):
+            async with account["account"], host:
+                pass
+
+    async def nested_aiolimiter_acquired() -> None:
+        for _ in range(number):
+            await account["account"].acquire()
+            await host.acquire()
+
+    def nested_limits(strategy: MovingWindowRateLimiter | FixedWindowRateLimiter) -> Callable[[], Awaitable[None]]:
+        async def hits() -> None:
+            for _ in range(number // 20):
+                await strategy.hit(often, "host", "account")
+                await strategy.hit(often, "host")
+
+        return hits
+
+    contestants: dict[str, tuple[Callable[[], Awaitable[None]], int]] = {
+        "ours": (ours, number),
+        "ours, acquired": (ours_acquired, number),
+        "aiolimiter": (nested_aiolimiter, number),
+        "aiolimiter, acquired": (nested_aiolimiter_acquired, number),
+        "limits, fixed window": (nested_limits(fixed), number // 20),
+        "limits, moving window": (nested_limits(moving), number // 20),
+    }
+    own._hosts.clear()
+    await ours()
+    own._hosts["host"].concurrency = math.inf  # `ours_acquired` never releases
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, (run, calls) in contestants.items():
+            started = time.perf_counter()
+            await run()
+            times[name].append((time.perf_counter() - started) / calls)
+    micro = {name: statistics.median(each) * 1e6 for name, each in times.items()}
+    told = f"acquire and release, host and account, nobody waits ({micro['ours']:.2f} µs) ÷ "
+    row(f"{told}aiolimiter ({micro['aiolimiter']:.2f} µs)", micro["ours"] / micro["aiolimiter"], "<= 0.40")
+    for name in ("limits, fixed window", "limits, moving window"):
+        row(f"{told}{name} ({micro[name]:.1f} µs)", micro["ours"] / micro[name])
+    ratio = micro["ours, acquired"] / micro["aiolimiter, acquired"]
+    row("the same, acquire alone ÷ aiolimiter's acquire alone", ratio)
+    own.close()
+
+
+# --- a queue that never empties ------------------------------------------------------------------------------------
+
+
+def violations(departures: Iterable[float], limit: RateLimit) -> int:
+    """How many departures end a window of some t seconds that holds more than burst + rate * t of them."""
+    found, lowest = 0, math.inf
+    for number, at in enumerate(departures):
+        level = number - limit.rate * at
+        lowest = min(lowest, level)
+        found += level + 1 - lowest > limit.burst + 1e-6
+    return found
+
+
+def virtual_grants(grants: int) -> None:
+    """200 accounts that always wait, every fiftieth call cancelled after its grant, on a clock of numbers."""
+    host_limit, account_limit = RateLimit(rate=100, burst=40), RateLimit(rate=0.6, burst=5)
+    rng = Random(1)
+    host = _Host(Limits(host=host_limit, account=account_limit, concurrency=None), rng.random)
+    departures: list[float] = []
+    own: dict[str, list[float]] = {f"account {number}": [] for number in range(200)}
+    now, again = 0.0, list(own) * 2
+
+    def granted(call: _Call) -> None:
+        again.append(call.account)
+        if rng.random() < 0.02:
+            host.leave(call, now)
+        else:
+            departures.append(now)
+            own[call.account].append(now)
+            host.done(call, None, now)
+
+    started = time.perf_counter()
+    while len(departures) < grants:
+        while again:
+            call = _Call(host, again.pop(), math.inf, now)
+            if host.enter(call, now):
+                granted(call)
+        now = max(now, host.next_at())
+        if now >= host.sweep_at:
+            host.sweep(now)
+        for call in host.pump(now):
+            granted(call)
+    seconds = time.perf_counter() - started
+    share = len(departures) / (host_limit.burst + host_limit.rate * now)
+    broken = violations(departures, host_limit) + sum(violations(one, account_limit) for one in own.values())
+    row(f"{grants:,} virtual grants ({seconds:.1f} s), % of the budget used", 100 * share, ">= 99.5")
+    row("   windows broken, of the host and of 200 accounts", broken, "0", "d")
+
+
+async def real_time(seconds: float) -> None:
+    """200 waiters at 200 a second; 30 % of the calls are cancelled at a random moment while they wait."""
+    limit = RateLimit(rate=200, burst=20)
+    loop = asyncio.get_running_loop()
+
+    async def crowd(wait: Callable[[int], Awaitable[float | None]]) -> tuple[list[float], int]:
+        departures: list[float] = []
+        cancelled, rng = 0, Random(2)
+
+        async def waiter(number: int) -> None:
+            nonlocal cancelled
+            while True:
+                task = asyncio.ensure_future(wait(number))
+                if rng.random() < 0.3:
+                    loop.call_later(rng.random(), task.cancel)
+                await asyncio.wait((task,))
+                cancelled += task.cancelled()
+                if not task.cancelled():
+                    departures.append(task.result() or loop.time())
+
+        tasks = [asyncio.ensure_future(waiter(number)) for number in range(200)]
+        await asyncio.sleep(seconds)
+        for task in tasks:
+            task.cancel()
+        return departures, cancelled
+
+    ours, theirs = LocalLimiter(Limits(host=limit, account=None), Seam()), AsyncLimiter(limit.burst, limit.burst / 200)
+
+    async def wait_ours(number: int) -> float:
+        permit = await ours.acquire("host", str(number), patience=60)
+        ours.release(permit, None)
+        return permit.departed
+
+    async def wait_theirs(number: int) -> None:
+        await theirs.acquire()
+
+    started = loop.time()
+    (departures, cancelled), (rivals, _) = await asyncio.gather(crowd(wait_ours), crowd(wait_theirs))
+    allowed = limit.burst + limit.rate * (loop.time() - started)
+    share = cancelled / (cancelled + len(departures))
+    told = f"{seconds} s of real time, 200 waiters, {share:.0%} of the calls cancelled"
+    row(f"{told}, % of the budget", 100 * len(departures) / allowed, ">= 99.5")
+    row("   windows broken", violations(sorted(departures), limit), "0", "d")
+    row("   aiolimiter at the same time, % of the budget", 100 * len(rivals) / allowed)
+    ours.close()
+
+
+# --- size ----------------------------------------------------------------------------------------------------------
+
+
+def memory(count: int = 100_000) -> None:
+    names = [f"{number:09d}" for number in range(count)]
+    host = _Host(Limits(host=None, account=RateLimit(rate=1, burst=12), concurrency=None), Random(1).random)
+
+    def size(make: Callable[[], object]) -> float:
+        gc.collect()
+        tracemalloc.start()
+        kept = make()
+        taken = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        return taken / count if kept is not False else math.nan
+
+    def enter() -> None:
+        for name in names:
+            call = _Call(host, name, 1.0, 0.0)
+            host.enter(call, 0.0)
+            host.done(call, None, 0.0)
+
+    row("bytes a live key", size(enter), "<= 200", ".0f")
+    row("   aiolimiter, a limiter in a dict, used once", size(lambda: asyncio.run(rival_keys(names))), form=".0f")
+    now = 0.0
+    while (now := host.next_at()) < math.inf:
+        host.sweep(now)
+    row("keys left after idle", len(host.accounts), "0", "d")
+
+
+async def rival_keys(names: list[str]) -> dict[str, AsyncLimiter]:
+    limiters = {name: AsyncLimiter(12, 12) for name in names}
+    for limiter in limiters.values():
+        await limiter.acquire()
+    return limiters
+
+
+def curve(counts: Iterable[int], grants: int = 20_000) -> None:
+    """Each account of so many has two calls waiting; whoever departs asks again."""
+    least = None
+    for count in counts:
+        limits = Limits(host=RateLimit(rate=1000, burst=1), account=RateLimit(rate=900 / count, burst=2))
+        host = _Host(limits, Random(1).random)
+        for _ in range(2):
+            for number in range(count):
+                host.enter(_Call(host, f"{number:06d}", math.inf, 0.0), 0.0)
+        now, done = 0.0, 0
+        gc.disable()
+        started = time.perf_counter()
+        while done < grants:
+            now = max(now, host.next_at())
+            if now >= host.sweep_at:
+                host.sweep_at = now + 1
+            for call in list(host.pump(now)):
+                host.done(call, None, now)
+                host.enter(_Call(host, call.account, math.inf, now), now)
+                done += 1
+        micro = (time.perf_counter() - started) / done * 1e6
+        gc.enable()
+        least = least or micro
+        told = f"{count:,} accounts wait: a grant, its end and the next arrival ({micro:.1f} µs) ÷ with 1,000"
+        row(told, micro / least, f"log {math.log(count) / math.log(1000):.2f}")
+
+
+# --- a server with a limit of its own ------------------------------------------------------------------------------
+
+
+async def fleet(ratio: float, server_rate: float) -> None:
+    """100 accounts x 8 calls against a sandbox that answers 412 above its rate; our own budget is `ratio` times that."""
+    events: list[tuple[float, RequestEvent]] = []
+    started = time.perf_counter()
+    async with (
+        Sandbox(rate=server_rate) as sandbox,
+        SessionManager(
+            hosts=sandbox.hosts,
+            limits=Limits(host=RateLimit(rate=ratio * server_rate, burst=12), account=None),
+            timeout=60,
+            on_request=lambda event: events.append((time.perf_counter() - started, event)),
+        ) as manager,
+    ):
+        sessions = [manager.session(sandbox.add_account().credential) for _ in range(100)]
+        snapshots = await asyncio.gather(*map(fetch_snapshot, sessions))
+    seconds = time.perf_counter() - started
+    finished = sum(8 - len(snapshot.failures) for snapshot in snapshots)
+    late = [isinstance(event.outcome, RateLimited) for at, event in events if at > 2]
+    told = f"budget {ratio} x the server's: {finished} of 800 calls in {seconds:.0f} s, % of them throttled after 2 s"
+    row(told, 100 * sum(late) / max(1, len(late)), "< 2")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m bili_account_async.cli` is `bili-account`."""
+
+from . import main
+
+main()
