@@ -277,7 +277,7 @@ class SessionManager:
             raise RuntimeError("this SessionManager was closed: make the calls inside its `async with`")
         if self._engine is None:
             raise RuntimeError(
-                "this SessionManager is not open: use `async with SessionManager() as manager:` or `await manager.open()`"
+                "this SessionManager is not open: use `async with SessionManager() as manager:`, or await its `open()`"
             )
         raise RuntimeError("this SessionManager was opened on another event loop: open one manager in each loop")
 
@@ -363,9 +363,10 @@ class AccountSession:
                 error, answer, decoded = await self._attempt(
                     engine, route, params, form, min(retry.attempt_timeout, talk)
                 )
-            except BaseException as cancelled:
+            except BaseException as cancelled:  # noqa: BLE001 - whatever it is, the permit goes back
                 limiter.release(permit, cancelled)
-                raise
+                # Without the frames below, whose variables are headers and URLs: many an error reporter shows those.
+                raise cancelled.with_traceback(None)  # noqa: B904
             limiter.release(permit, error)
             seconds = now() - departed
             if error is not None:

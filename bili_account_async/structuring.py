@@ -414,8 +414,8 @@ def _converter() -> Converter:
         converter.register_structure_hook(kind, hook)
     for enum in (*_OpenInt.__subclasses__(), *_OpenStr.__subclasses__()):
         converter.register_structure_hook(enum, _enum_hook(enum))
-    for enum in (_OpenEnum, StrEnum):
-        converter.register_unstructure_hook(enum, lambda member: member.value)
+    for base in (_OpenEnum, StrEnum):
+        converter.register_unstructure_hook(base, lambda member: member.value)
     converter.register_unstructure_hook(Decimal, _plain_number)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     converter.register_unstructure_hook_func(partial(_is_generic, frozenset), sorted)

@@ -1,5 +1,6 @@
 """The README's code blocks, as a reader would run them."""
 
+import asyncio
 import pathlib
 import re
 import types
@@ -77,6 +78,22 @@ async def test_the_error_example_tells_income_and_a_dead_login():
         assert await coins_of_the_week(me) == "+3 -1"
         account.log_out()
         assert await coins_of_the_week(me) == "the login has expired"
+
+
+async def test_the_poller_example_prints_changes_failures_and_dead_logins(capsys):
+    watch = module(block_with("async def watch")).watch
+    async with Sandbox() as sandbox, SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager:
+        account = sandbox.add_account()
+        account.log_out()
+        task = asyncio.create_task(watch(manager, {"alice": account.credential}))
+        text = ""
+        async with asyncio.timeout(5):
+            while "alice has to log in again" not in text:
+                await asyncio.sleep(0.01)
+                text += capsys.readouterr().out
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 def test_the_endpoint_example_declares_one():
