@@ -167,11 +167,11 @@ class _Engine:
             route = self.routes[endpoint] = _Route(endpoint, url, lane, wire.Decoder.of(endpoint))
         return route
 
-    def tell_drift(self, endpoint: str, fields: Iterable[str], credential: Credential) -> None:
+    def tell_drift(self, endpoint: str, fields: Iterable[str]) -> None:
         for field in fields:
             if (endpoint, field) not in self.drifted and len(self.drifted) < _DRIFT_MAX:
                 self.drifted.add((endpoint, field))
-                _log.info("%s: the reply has an unknown field %s", endpoint, credential.redact(field)[:200])
+                _log.info("%s: the reply has an unknown field %s", endpoint, field[:200])
 
     def ensure_open(self) -> None:
         if self.closing.done():
@@ -378,7 +378,8 @@ class AccountSession:
                 lane.budget.earn()
                 record, payload, unknown = decoded
                 if unknown:
-                    engine.tell_drift(endpoint.name, unknown, self._credential)
+                    unknown = tuple(self._credential.redact("\0".join(unknown)).split("\0"))
+                    engine.tell_drift(endpoint.name, unknown)
                 return record, payload, unknown, answer, seconds, attempt
             assert error is not None
             engine.ensure_open()
