@@ -4,6 +4,8 @@ Unofficial. It acts only with credentials that the account's owner hands it, at 
 the server asks. This module is only the public names.
 """
 
+from typing import TYPE_CHECKING
+
 from ._version import __version__
 from .credential import Credential
 from .endpoints import (
@@ -40,20 +42,6 @@ from .errors import (
     TransportError,
 )
 from .limits import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
-from .polling import (
-    AccountExpired,
-    AccountParked,
-    AccountState,
-    AccountStatus,
-    Changed,
-    MemoryStore,
-    Poller,
-    PollerStats,
-    PollEvent,
-    PollFailed,
-    SnapshotStore,
-    SnapshotTaken,
-)
 from .records import (
     AccountInfo,
     BindingInfo,
@@ -79,6 +67,22 @@ from .retry import Retry
 from .session import AccountSession, Hosts, Reply, RequestEvent, SessionManager, open_session
 from .snapshot import ALL_SECTIONS, AccountSnapshot, Change, fetch_snapshot
 from .structuring import structure, unstructure
+
+if TYPE_CHECKING:
+    from .polling import (
+        AccountExpired,
+        AccountParked,
+        AccountState,
+        AccountStatus,
+        Changed,
+        MemoryStore,
+        Poller,
+        PollerStats,
+        PollEvent,
+        PollFailed,
+        SnapshotStore,
+        SnapshotTaken,
+    )
 
 __all__ = [
     "ALL_SECTIONS",
@@ -163,3 +167,12 @@ __all__ = [
     "unstructure",
     "update_sign",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The Poller and its events are read when they are first asked for: most programs poll nothing."""
+    if name in __all__:
+        from . import polling
+
+        return getattr(polling, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

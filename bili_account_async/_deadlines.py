@@ -6,7 +6,7 @@ An `asyncio.timeout` per call takes 12 to 29 % of the least that a GET through a
 from __future__ import annotations
 
 import asyncio
-import math
+from math import ceil
 from types import TracebackType
 
 from ._seam import Seam
@@ -17,22 +17,23 @@ _GRAIN = 64.0
 class Deadlines:
     """All running deadlines of one manager."""
 
-    __slots__ = ("_due", "_seam", "_timers")
+    __slots__ = ("_due", "_loop", "_now", "_timers")
 
     def __init__(self, seam: Seam) -> None:
-        self._seam = seam
+        self._loop = seam.loop
+        self._now = seam.loop.time
         self._due: dict[float, set[Deadline]] = {}
         self._timers: dict[float, asyncio.TimerHandle] = {}
 
     def after(self, seconds: float) -> Deadline:
         """A context that cancels the current task after `seconds` (up to 1/64 s later, exactly if shorter than 1 s)."""
-        at = self._seam.now() + seconds
+        at = self._now() + seconds
         if seconds >= 1:
-            at = math.ceil(at * _GRAIN) / _GRAIN
+            at = ceil(at * _GRAIN) / _GRAIN
         due = self._due.get(at)
         if due is None:
             due = self._due[at] = set()
-            self._timers[at] = self._seam.loop.call_at(at, self._fire, at)
+            self._timers[at] = self._loop.call_at(at, self._fire, at)
         return Deadline(due)
 
     def close(self) -> None:

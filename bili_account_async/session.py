@@ -164,7 +164,7 @@ class _Engine:
             key = base.raw_authority
             lane = self.lanes.setdefault(key, _Lane(key))
             url = base.with_path(endpoint.path)
-            route = self.routes[endpoint] = _Route(endpoint, url, lane, wire.Decoder.of(endpoint))
+            route = self.routes[endpoint] = _Route(endpoint, url, lane, wire.Decoder(endpoint))
         return route
 
     def tell_drift(self, endpoint: str, fields: Iterable[str]) -> None:

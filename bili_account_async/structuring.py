@@ -127,11 +127,12 @@ class _FieldsWalker:
                 walker.walk(inside, found)
 
 
-@attrs.frozen
 class _ItemsWalker:
-    item: _FieldsWalker | _ItemsWalker
-    leaf: int
-    """The size of an item that has nothing inside to walk into, else -1."""
+    __slots__ = ("item", "leaf")
+
+    def __init__(self, item: _FieldsWalker | _ItemsWalker, leaf: int) -> None:
+        self.item = item
+        self.leaf = leaf  # the size of an item that has nothing inside to walk into, else -1
 
     def walk(self, value: Any, found: dict[str, None]) -> None:
         for element in value or ():

@@ -83,17 +83,15 @@ FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
 # --- inward --------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(kw_only=True)
 class Decoder(Generic[T]):
     """What reads an endpoint's replies, built once: its hooks are fetched here and not per call."""
 
-    endpoint: Endpoint[T]
-    structure: Hook
-    drift: Callable[[Any], tuple[str, ...]]
+    __slots__ = ("drift", "endpoint", "structure")
 
-    @classmethod
-    def of(cls, endpoint: Endpoint[T]) -> Decoder[T]:
-        return cls(endpoint=endpoint, structure=hook_for(endpoint.returns), drift=drift_for(endpoint.returns))
+    def __init__(self, endpoint: Endpoint[T]) -> None:
+        self.endpoint = endpoint
+        self.structure: Hook = hook_for(endpoint.returns)
+        self.drift: Callable[[Any], tuple[str, ...]] = drift_for(endpoint.returns)
 
     def decode(self, envelope: dict[str, Any]) -> tuple[T, object, tuple[str, ...]] | SchemaError:
         """Record, payload and unknown fields (as paths), of a successful envelope."""

@@ -35,7 +35,7 @@ from bili_account_async.wire import BODY_MAX, DAY, Decoder, judge, retry_after
 
 SECRET = "5ecret-0f-test%2C1"
 CREDENTIAL = Credential(sessdata=SECRET, dede_user_id=1, bili_jct="c5rf-0f-test")
-DECODERS = {name: Decoder.of(endpoint) for name, endpoint in ENDPOINTS.items()}
+DECODERS = {name: Decoder(endpoint) for name, endpoint in ENDPOINTS.items()}
 names = st.sampled_from(sorted(DECODERS))
 every_record = pytest.mark.parametrize("cls", RECORDS, ids=lambda cls: cls.__name__)
 

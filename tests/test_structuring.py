@@ -88,14 +88,14 @@ def test_a_record_of_a_documented_sample_unstructures_to_the_sample(name: str) -
 
 @every_get
 def test_a_documented_sample_decodes_through_its_endpoint(name: str) -> None:
-    record, payload, unknown = Decoder.of(ENDPOINTS[name]).decode(sample(name))  # type: ignore[misc]
+    record, payload, unknown = Decoder(ENDPOINTS[name]).decode(sample(name))  # type: ignore[misc]
     assert (record, payload, unknown) == (EXPECTED[name], payload_of(name), ())
 
 
 @pytest.mark.parametrize("name", ["update_sign", "clear_sign"])
 @pytest.mark.parametrize("extra", [{}, {"data": None}, {"data": {}}, {"data": "x"}])
 def test_the_sign_s_reply_has_no_payload(name: str, extra: dict[str, Any]) -> None:
-    assert Decoder.of(ENDPOINTS[name]).decode(sample("update_sign") | extra) == (None, None, ())
+    assert Decoder(ENDPOINTS[name]).decode(sample("update_sign") | extra) == (None, None, ())
 
 
 # --- there and back ------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_every_wrong_type_is_refused_with_its_path(name: str, path: Path, kind: 
     assert len(wrong) >= 5
     for json_type in wrong:
         envelope = with_at(sample(name), path, KINDS[json_type])
-        error = Decoder.of(ENDPOINTS[name]).decode(envelope)
+        error = Decoder(ENDPOINTS[name]).decode(envelope)
         assert isinstance(error, SchemaError), (json_type, error)
         assert error.path == spelled(path)
         assert error.got == TOLD.get(json_type, json_type)
@@ -308,7 +308,7 @@ def test_every_wrong_type_is_refused_with_its_path(name: str, path: Path, kind: 
 
 @pytest.mark.parametrize(("name", "path", "kind"), [p for p in PLACES if not isinstance(p.values[1][-1], int)])
 def test_every_missing_field_is_refused_with_its_path(name: str, path: Path, kind: Any) -> None:
-    error = Decoder.of(ENDPOINTS[name]).decode(with_at(sample(name), path, ...))
+    error = Decoder(ENDPOINTS[name]).decode(with_at(sample(name), path, ...))
     assert isinstance(error, SchemaError)
     assert (error.path, error.got) == (spelled(path), "nothing")
     assert error.expected
@@ -331,7 +331,7 @@ NUMBERS = [(name, path, kind) for name, path, kind in places_of_records() if tak
 def test_nan_and_infinity_are_refused_everywhere(name: str, path: Path, kind: Any, number: float) -> None:
     envelope = sample(name)
     at(envelope, path[:-1])[path[-1]] = number
-    error = Decoder.of(ENDPOINTS[name]).decode(envelope)
+    error = Decoder(ENDPOINTS[name]).decode(envelope)
     assert isinstance(error, SchemaError)
     assert (error.path, error.got) == (spelled(path), f"float {number}")
 
@@ -459,7 +459,7 @@ def test_a_schema_error_holds_the_payload_and_shows_no_text_of_it() -> None:
 
 
 def drift(endpoint: Any, envelope: Any) -> tuple[str, ...]:
-    decoded = Decoder.of(endpoint).decode(envelope)
+    decoded = Decoder(endpoint).decode(envelope)
     assert not isinstance(decoded, SchemaError)
     return decoded[2]
 
@@ -678,11 +678,11 @@ def test_values_nested_deeper_than_python_can_follow_are_a_schema_error() -> Non
 )
 def test_an_endpoint_may_return_a_plain_type_and_it_is_as_strict(kind: Any, good: Any, bad: Any) -> None:
     endpoint: Any = Endpoint("get_it", "GET", "api", "/x/it", Auth(), kind)
-    record, payload, unknown = Decoder.of(endpoint).decode({"code": 0, "data": good})  # type: ignore[misc]
+    record, payload, unknown = Decoder(endpoint).decode({"code": 0, "data": good})  # type: ignore[misc]
     assert payload == good
     assert unknown == ()
     assert record == (Decimal(repr(good)) if kind is Decimal else tuple(good) if "tuple" in str(kind) else good)
-    error = Decoder.of(endpoint).decode({"code": 0, "data": bad})
+    error = Decoder(endpoint).decode({"code": 0, "data": bad})
     assert isinstance(error, SchemaError)
     assert error.path.startswith("data")
 

@@ -357,7 +357,7 @@ def test_a_message_is_one_line_without_control_characters_and_not_endless() -> N
 
 @pytest.mark.parametrize("name", GETS)
 def test_data_that_is_null_missing_or_of_a_wrong_shape_is_a_schema_error(name: str) -> None:
-    decoder, root = Decoder.of(ENDPOINTS[name]), ENDPOINTS[name].result[0]
+    decoder, root = Decoder(ENDPOINTS[name]), ENDPOINTS[name].result[0]
     for data, got in ((None, "null"), ([], "list"), ("", "str"), (True, "bool True"), (1.5, "float 1.5")):
         error = decoder.decode(sample(name) | {root: data})
         assert isinstance(error, SchemaError)
@@ -372,7 +372,7 @@ def test_data_that_is_null_missing_or_of_a_wrong_shape_is_a_schema_error(name: s
 
 
 def test_a_payload_deeper_in_the_reply_is_looked_for_step_by_step() -> None:
-    decoder = Decoder.of(ENDPOINTS["get_realname_status"])
+    decoder = Decoder(ENDPOINTS["get_realname_status"])
     error = decoder.decode({"code": 0, "data": {}})
     assert isinstance(error, SchemaError)
     assert (error.path, error.got) == ("data.status", "nothing")
@@ -382,7 +382,7 @@ def test_a_payload_deeper_in_the_reply_is_looked_for_step_by_step() -> None:
 
 
 def test_a_decoding_error_holds_no_frame_of_the_reply() -> None:
-    error = Decoder.of(ENDPOINTS["get_account_info"]).decode({"code": 0, "data": {"uname": MARK}})
+    error = Decoder(ENDPOINTS["get_account_info"]).decode({"code": 0, "data": {"uname": MARK}})
     assert isinstance(error, SchemaError)
     assert error.__traceback__ is None
     assert error.__context__ is None
@@ -392,7 +392,7 @@ def test_a_decoding_error_holds_no_frame_of_the_reply() -> None:
 def test_a_decoder_gives_record_payload_and_unknown_fields() -> None:
     reply = sample("get_vip_info")
     reply["data"]["novel"] = 1
-    assert Decoder.of(ENDPOINTS["get_vip_info"]).decode(reply) == (
+    assert Decoder(ENDPOINTS["get_vip_info"]).decode(reply) == (
         EXPECTED["get_vip_info"],
         reply["data"],
         ("data.novel",),
