@@ -16,7 +16,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
-import attrs
 import orjson
 
 from .credential import Credential
