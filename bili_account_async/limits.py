@@ -460,7 +460,6 @@ class _Host:
         self, scope: _Host | _Account, error: RateLimited, departed: float, now: float
     ) -> list[tuple[_Call, RateLimited]]:
         """Slow the scope; gives the calls that its pause outlasts, off the queue."""
-        self._settle(scope, now)
         if scope.slow is None:
             scope.slow = _Slow()
             self.slowed += 1
@@ -578,7 +577,6 @@ class LocalLimiter:
             if queue.timer is not None:
                 queue.timer.cancel()
             for call in queue.queued():
-                queue.leave(call, self._now())
                 _fail(call, RuntimeError(CLOSED))
         self._hosts.clear()
 

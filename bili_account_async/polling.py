@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar
 import attrs
 import orjson
 
+from ._seam import Seam
 from .credential import Credential
 from .endpoints import ENDPOINTS, Endpoint, HostName
 from .errors import BiliError, CredentialMissing, NotLoggedIn, RateLimited, RiskControlled
@@ -320,8 +321,9 @@ class Poller:
         self._throttled, self._sitting, self._sat_down = 0.0, 0, 0.0
         self._offers: asyncio.Queue[_Offer | None] = asyncio.Queue()
         self._wake = asyncio.Event()
+        self._seam: Seam
         self._runner: asyncio.Task[None] | None = None
-        self._left = False
+        self._ended = False
 
     # accounts
 
@@ -338,14 +340,13 @@ class Poller:
         Raises `ValueError` for a name that is there already, and `CredentialMissing` for a credential that no section
         can be asked with.
         """
-        if self._runner is None or self._left:
-            raise RuntimeError(_NOT_RUNNING)
+        self._ensure_running()
         if name in self._accounts:
             raise ValueError(f"account {name!r}: is polled already")
         wanted = self._sections if sections is None else _known_sections(sections)
         interval = self._every if every is None else _interval(every)
         session = self._session(name, credential, wanted)
-        now = self._now()
+        now = self._seam.now()
         self._origin = now if self._origin is None else self._origin
         first = self._origin + interval * (self._added * _GOLDEN % 1)
         first += interval * max(0, math.ceil((now - first) / interval))
@@ -406,7 +407,7 @@ class Poller:
 
     def stats(self) -> PollerStats:
         """All accounts as they stand."""
-        now = self._now()
+        now = self._seam.now() if self._runner is not None else 0.0
         states = Counter(account.state for account in self._accounts.values())
         late = [now - account.due for account in self._accounts.values() if account.ticket and account.due < now]
         lags = sorted([*self._lags, *late]) or [0.0]
@@ -424,12 +425,13 @@ class Poller:
     async def __aenter__(self) -> Poller:
         if self._runner is not None:
             raise RuntimeError("a Poller runs once: make a new one")
-        self._manager._running()
+        self._seam = self._manager._running().seam
         self._runner = asyncio.create_task(self._run(), name="bili-account-poller")
+        self._runner.add_done_callback(lambda _: self._offers.put_nowait(None))
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._left = True
+        self._ended = True
         runner, cancelled = self._runner, None
         assert runner is not None
         runner.cancel()
@@ -438,10 +440,11 @@ class Poller:
                 await asyncio.wait((runner,))
             except asyncio.CancelledError as again:
                 cancelled = again
+        broken = None if runner.cancelled() else runner.exception()
         if cancelled is not None:
             raise cancelled
-        if not runner.cancelled() and (broken := runner.exception()) and error is None:
-            raise broken  # else what left the body is the news, and this one is in the log
+        if broken is not None and error is None:  # an error of the body is the news then, and this one in the log
+            raise broken
 
     def __aiter__(self) -> Poller:
         return self
@@ -473,12 +476,12 @@ class Poller:
         except BaseExceptionGroup as group:  # of the polls that broke down together, one is told
             broken = group.exceptions[0]
         finally:
+            self._ended = True
             closing.remove_done_callback(self._look)
             saving = asyncio.create_task(self._save_rest())
             await asyncio.wait((saving,), timeout=LEAVING)
             saving.cancel()
             await asyncio.wait((saving,))
-            self._offers.put_nowait(None)
         _log.error("the Poller broke down and polls no more: %r", broken)
         raise broken
 
@@ -493,11 +496,10 @@ class Poller:
 
     async def _next_due(self) -> _Account:
         """Wait until an account is due, and take it out of the heaps."""
-        loop = asyncio.get_running_loop()
         while True:
             self._manager._running()
             self._warn_once()
-            now = self._now()
+            now = self._seam.now()
             while self._upcoming and self._upcoming[0][0] <= now:
                 _, ticket, account = heappop(self._upcoming)
                 if account.ticket == ticket:
@@ -508,7 +510,7 @@ class Poller:
                     account.ticket = 0
                     return account
             self._wake.clear()
-            timer = loop.call_at(self._upcoming[0][0], self._wake.set) if self._upcoming else None
+            timer = self._seam.loop.call_at(self._upcoming[0][0], self._wake.set) if self._upcoming else None
             try:
                 await self._wake.wait()
             finally:
@@ -534,20 +536,21 @@ class Poller:
             self._wake.set()
 
     def _soon(self, account: _Account) -> None:
+        self._ensure_running()
         match account.stage:
             case _Stage.IDLE:
-                self._schedule(account, min(account.due, self._now()))
+                self._schedule(account, min(account.due, self._seam.now()))
             case _Stage.TELLING:
                 account.again = True
 
     def _let_go(self, account: _Account) -> None:
-        account.held, account.due = None, self._now()
+        account.held, account.due = None, self._seam.now()
         self._soon(account)
 
     def _begin(self, account: _Account) -> None:
         self._under_way.add(account.name)
         account.stage, account.again = _Stage.FETCHING, False
-        account.turn = self._now()
+        account.turn = self._seam.now()
         self._lags.append(account.turn - account.due)
 
     async def _poll(self, account: _Account) -> None:
@@ -579,7 +582,7 @@ class Poller:
     def _finish(self, account: _Account) -> None:
         self._under_way.discard(account.name)
         account.stage = _Stage.IDLE
-        now = self._now()
+        now = self._seam.now()
         if not self._polls_still(account):
             heir = self._accounts.get(account.name)  # added while this poll was under way
             if heir is not None:
@@ -592,10 +595,11 @@ class Poller:
 
     def _next_on_grid(self, account: _Account, now: float) -> float:
         turn = math.floor((now - account.first) / account.every + _HAIR) + 1
-        return account.first + account.every * (turn + JITTER * self._random())
+        return account.first + account.every * (turn + JITTER * self._seam.random())
 
     async def _tell_snapshot(self, account: _Account, snapshot: AccountSnapshot, sections: dict[str, Any]) -> None:
         taken = SnapshotTaken(account.name, snapshot)
+        # hash(-1) == hash(-2), so a change from one to the other is told with the account's next change.
         fingerprint = hash(tuple(sections.items())) if self._store is not None else None
         if fingerprint == account.fingerprint:
             await self._tell(account, taken)
@@ -626,7 +630,7 @@ class Poller:
                 account.failures += 1
                 longest = max(account.every, BACKOFF_MAX.total_seconds())
                 backoff = min(account.every * 2.0 ** min(account.failures, 60), longest)
-                account.due = self._now() + max(backoff * (1 + JITTER * self._random()), wait)
+                account.due = self._seam.now() + max(backoff * (1 + JITTER * self._seam.random()), wait)
                 event = PollFailed(account.name, error, self._clock_time(account.due))
         account.held = account.held or held
         await self._tell(account, event)
@@ -634,7 +638,7 @@ class Poller:
     async def _tell(self, account: _Account, event: PollEvent, news: AccountSnapshot | None = None) -> None:
         """Wait until the program has taken the event, which makes `news` what it knows. A removed account is silent."""
         if self._polls_still(account):
-            taken = asyncio.get_running_loop().create_future()
+            taken = self._seam.loop.create_future()
             self._offers.put_nowait((account, event, news, taken))
             await taken
 
@@ -645,10 +649,8 @@ class Poller:
             return account.unsaved, True
         try:
             return await self._store.load(account.name), True
-        except RuntimeError:
-            raise
         except Exception as error:  # noqa: BLE001 - somebody else's code
-            self._log_store(account, "what is known can't be read, so no change is told", error)
+            self._excuse(account, "what is known can't be read, so no change is told", error)
             return None, False
 
     async def _save(self, account: _Account) -> None:
@@ -656,10 +658,8 @@ class Poller:
             return
         try:
             await self._store.save(account.name, account.unsaved)
-        except RuntimeError:
-            raise
         except Exception as error:  # noqa: BLE001 - somebody else's code
-            self._log_store(account, "what is known can't be kept, polling goes on", error)
+            self._excuse(account, "what is known can't be kept, polling goes on", error)
         else:
             account.unsaved = None
 
@@ -668,22 +668,30 @@ class Poller:
         for account in list(self._accounts.values()):
             await self._save(account)
 
-    def _log_store(self, account: _Account, what: str, error: Exception) -> None:
-        if self._now() - self._store_failed_at >= _COMPLAIN_EVERY:
-            self._store_failed_at = self._now()
+    def _excuse(self, account: _Account, what: str, error: Exception) -> None:
+        """Log the store's error, but not for each poll of a day with a full disk."""
+        if isinstance(error, RuntimeError) and not self._ended:
+            raise error
+        if self._seam.now() - self._store_failed_at >= _COMPLAIN_EVERY:
+            self._store_failed_at = self._seam.now()
             _log.error("%s: %s: %s", account.name, what, error, exc_info=not isinstance(error, BiliError))
 
     async def _sit_out(self, pause: float) -> None:
         if not self._sitting:
-            self._sat_down = self._now()
-            _log.warning("a host asks for a pause: no poll of it for %.0f s", pause)
+            self._sat_down = self._seam.now()
+            _log.warning("a host asks for a pause of %.0f s: polling waits", pause)
         self._sitting += 1
         try:
             await asyncio.wait((self._manager._running().closing,), timeout=pause)
         finally:
             self._sitting -= 1
             if not self._sitting:
-                self._throttled += self._now() - self._sat_down
+                self._throttled += self._seam.now() - self._sat_down
+
+    def _ensure_running(self) -> None:
+        if self._runner is None or self._ended:
+            raise RuntimeError(_NOT_RUNNING)
+        self._manager._running()
 
     def _account(self, name: str) -> _Account:
         account = self._accounts.get(name)
@@ -731,14 +739,8 @@ class Poller:
                 *(len(self._accounts), most, place, limit.rate, factor, longest * factor, longest),
             )
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def _random(self) -> float:
-        return self._manager._running().seam.random()
-
     def _clock_time(self, due: float) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=due - self._now())
+        return datetime.fromtimestamp(self._seam.wall() + due - self._seam.now(), UTC)
 
 
 def _sections_of(snapshot: AccountSnapshot) -> dict[str, Any]:

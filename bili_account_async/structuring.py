@@ -425,4 +425,3 @@ def _converter() -> Converter:
     )
     converter.register_unstructure_hook(BiliError, lambda error: {"type": type(error).__name__, "message": str(error)})
     return converter
-

@@ -137,9 +137,12 @@ class Pool:
     async def exchange(
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, seconds: float
     ) -> Answer | BiliError:
-        """Send once and read the reply, in `seconds` at most. Raises only `CancelledError`."""
+        """Send once and read the reply, in `seconds` at most. What went wrong is returned, not raised.
+
+        Raises only `CancelledError`, and `RuntimeError` if the pool that was lent has been closed.
+        """
         if self._client.closed:
-            raise RuntimeError("the client_session that this SessionManager borrows was closed: close it after the manager")
+            raise RuntimeError("the lent client_session was closed: close it after this SessionManager")
         response: _Response | None = None
         deadline = self._deadlines.after(seconds)
         try:

@@ -254,6 +254,11 @@ def test_a_cookies_txt_gives_the_login(file: Path, end: str, bom: bool) -> None:
     assert Credential.from_cookies_txt(path) == Credential.from_cookies_txt(str(path)) == cookie()
 
 
+def test_a_bom_before_the_first_cookie_does_no_harm(file: Path) -> None:
+    file.write_bytes("\n".join(OURS).encode("utf-8-sig"))
+    assert Credential.from_cookies_txt(file) == cookie()
+
+
 def test_http_only_lines_count_and_comments_do_not(file: Path) -> None:
     lines = ["#HttpOnly_" + OURS[0], "# " + line("SESSDATA", "decoy"), "#" + line("SESSDATA", "decoy"), *OURS[1:]]
     assert Credential.from_cookies_txt(write(file, *lines)) == cookie()

@@ -393,6 +393,23 @@ async def test_dead_entries_of_the_heap_hide_nobody_who_could_go(waiting):
     assert state_of(limiter) == HostState(rate=None, paused_for=0, waiting=0, in_flight=0, accounts={})
 
 
+def test_dropping_dead_entries_in_the_middle_of_a_pump_loses_no_live_one():
+    limits = Limits(host=RateLimit(rate=1, burst=200), account=RateLimit(rate=0.001, burst=2), concurrency=None)
+    host = _Host(limits, Random(1).random)
+
+    def calls(letter: str, accounts: int) -> list[_Call]:
+        return [_Call(host, f"{letter}{number % accounts}", FOREVER, 0.0) for number in range(2 * accounts)]
+
+    assert all(host.enter(call, 0.0) for call in calls("doomed", 100))
+    live, doomed = calls("live", 20), calls("doomed", 100)
+    assert not any(host.enter(call, 0.0) for call in live + doomed)
+    for call in doomed:
+        host.leave(call, 0.0)
+    assert len(host.heap) == 120
+    assert list(host.pump(100.0)) == live
+    assert len(host.heap) < 64
+
+
 # --- max_wait ------------------------------------------------------------------------------------------------------
 
 
@@ -530,6 +547,7 @@ async def test_of_two_replies_of_one_throttle_the_longer_pause_holds():
     permits = [await limiter.acquire("host", "a", patience=1) for _ in range(3)]
     for permit, retry_after in zip(permits, [5, 20, 10], strict=True):
         limiter.release(permit, told(retry_after=retry_after))
+    assert state_of(limiter).paused_for == 20
     assert await depart(limiter) == 20
 
 
@@ -745,6 +763,16 @@ async def test_closing_ends_all_waiters_and_stops_all_timers():
     assert timers() == 0
     with pytest.raises(RuntimeError, match="closed"):
         await depart(limiter)
+
+
+@run_virtual
+async def test_an_end_that_is_told_after_closing_starts_no_timer():
+    limiter = limiter_of()
+    permit = await limiter.acquire("host", "a", patience=1)
+    await asyncio.sleep(100)  # its key is freed while it is in flight
+    limiter.close()
+    limiter.release(permit, told("account"))
+    assert timers() == 0
 
 
 # --- the protocol --------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +318,13 @@ async def test_a_pause_that_ends_inside_the_timeout_is_waited_for_and_counts():
 
 
 @run_virtual
+async def test_after_a_throttle_there_is_no_backoff_beside_the_pause():
+    async with managed(answer(412, Retry_After="0"), OK, random=0.9) as (manager, pool):
+        await get_vip_info(manager.session(credential()))
+        assert times(pool) == [0, 0]
+
+
+@run_virtual
 async def test_pauses_add_up_over_the_attempts_of_a_call():
     steps = [answer(412, Retry_After="4"), answer(412, Retry_After="4"), answer(412, Retry_After="4")]
     async with managed(*steps, retry=Retry(attempts=9)) as (manager, pool):
@@ -549,6 +556,35 @@ async def test_closing_works_at_once_at_every_moment_and_leaves_nothing(moment, 
         assert (now(), len(pool.sent)) == (before, sent)
         with pytest.raises(RuntimeError, match="closed"):
             await get_vip_info(manager.session(credential()))
+
+
+@run_virtual
+async def test_a_call_that_is_granted_in_the_turn_of_the_closing_is_not_sent():
+    async with managed((1.0, OK), limits=Limits(host=None, account=None, concurrency=1)) as (manager, pool):
+
+        def close_now(_: RequestEvent) -> None:  # the permit is free again, and the second call has it
+            with suppress(StopIteration):
+                manager.close().send(None)
+
+        manager._observers = (close_now,)
+        first = asyncio.create_task(get_vip_info(manager.session(credential(1))))
+        second = asyncio.create_task(get_vip_info(manager.session(credential(2))))
+        await first
+        with pytest.raises(RuntimeError, match="closed"):
+            await second
+        assert len(pool.sent) == 1
+
+
+@run_virtual
+async def test_closing_during_a_backoff_asks_no_limiter_any_more():
+    turnstile = Turnstile()
+    async with managed(RESET, limits=None, limiter=turnstile, random=0.9) as (manager, _):
+        call = asyncio.create_task(get_vip_info(manager.session(credential())))
+        await turns()
+        await manager.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await call
+        assert (now(), len(turnstile.asked), len(turnstile.told)) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("first", ["deadline", "cancel"])

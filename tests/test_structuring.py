@@ -141,6 +141,7 @@ def test_unstructure_uses_the_api_s_own_names(cls: Any) -> None:
         (DailyRewards, "coins", 60, 60),
         (VipInfo, "vip_due_date", 0, None),
         (VipInfo, "vip_due_date", 1, datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)),
+        (VipInfo, "vip_due_date", 1001, datetime(1970, 1, 1, 0, 0, 1, 1000, tzinfo=UTC)),
         (VipInfo, "vip_due_date", -1, datetime(1969, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)),
         (VipInfo, "vip_due_date", 1612454400123, datetime(2021, 2, 4, 16, 0, 0, 123000, tzinfo=UTC)),
         (VipInfo, "vip_due_date", 253402300799999, datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)),
@@ -423,7 +424,8 @@ def test_an_impossible_coin_log_time_is_refused(text: str) -> None:
     "number", [253402300800000, -62135596800001, 2**63, -(2**63), 2**64 - 1, 10**400, 1612454400000.0]
 )
 def test_a_due_date_that_no_calendar_has_is_refused(number: float) -> None:
-    assert refusal(VipInfo, payload_of("get_vip_info") | {"vip_due_date": number}).path == "vip_due_date"
+    error = refusal(VipInfo, payload_of("get_vip_info") | {"vip_due_date": number})
+    assert (error.path, error.expected) == ("vip_due_date", "a timestamp in milliseconds")
 
 
 @pytest.mark.parametrize("number", [2, -1, 1.0, True, "1"])

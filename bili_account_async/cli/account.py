@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from getpass import getpass
 from pathlib import Path
 from types import FrameType
@@ -59,11 +60,19 @@ def _find(cookies_txt: Path | None) -> Credential:
         return Credential.from_cookies_txt(cookies_txt)
     if any(map(os.environ.get, _VARIABLES)) or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return Credential.from_env()
+    return ask_login()
+
+
+def ask_login() -> Credential:
+    """The login that a terminal's user pastes, without echo, or the first line of stdin."""
     try:
-        pasted = getpass("Cookie header or SESSDATA of your login (not shown): ", sys.stderr).strip()
+        prompt = partial(getpass, "Cookie header or SESSDATA of your login (not shown): ", sys.stderr)
+        pasted = (prompt() if sys.stdin.isatty() else sys.stdin.readline()).strip()
     except (EOFError, UnicodeError):
         pasted = ""
         say("")
+    if pasted.startswith("access_key="):
+        return Credential(access_key=pasted.removeprefix("access_key="))
     return Credential.from_cookie_header(pasted) if "SESSDATA=" in pasted else Credential(sessdata=pasted)
 
 

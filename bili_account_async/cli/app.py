@@ -9,20 +9,24 @@ from typing import Annotated
 import typer
 
 from .._version import __version__
-from ..endpoints import clear_sign, get_account_info, get_coin_log, update_sign
+from ..endpoints import clear_sign, get_account_info, update_sign
 from ..session import AccountSession
 from ..snapshot import ALL_SECTIONS, fetch_snapshot
 from .account import CookiesTxt, InSandbox, Open, choose, run
+from .accounts import accounts
+from .coins import coin_log
 from .doctor import doctor
 from .failures import ERROR, describe, fail
 from .output import AsJson, confirmed, plain, say, show, show_json, stdout_width
-from .page import coin_table, page
+from .page import page
 from .sandbox import sandbox
+from .watch import watch
 
 _EPILOG = """\b
 The login comes from --cookies-txt, else from the environment: BILI_COOKIE, or
 BILI_SESSDATA with BILI_DEDE_USER_ID and BILI_JCT, or BILI_ACCESS_KEY; else a
-terminal asks for it, without echo. It is never an argument.
+terminal asks for it, without echo. It is never an argument. `watch` has logins
+of its own: see `accounts`.
 
 \b
 Exit codes: 0 done, 1 error, 2 wrong usage or no usable login, 4 not logged in
@@ -80,16 +84,6 @@ def whoami(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False, json: 
         show(plain(f"{info.uname} (mid {info.mid}, {info.rank})"))
 
 
-@app.command()
-def coin_log(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False, json: AsJson = False) -> None:
-    """List the coins that came and went in the last week."""
-    log = run(choose(cookies_txt, in_sandbox), get_coin_log)
-    if json:
-        show_json(log)
-    else:
-        show(coin_table(log))
-
-
 @sign.command("show")
 def show_sign(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False) -> None:
     """Print the sign as it stands."""
@@ -131,6 +125,9 @@ def _change(account: Open, yes: bool, how: str, work: Callable[[AccountSession],
     say("Asked for. The change waits in Bilibili's review and shows later.")
 
 
+app.command()(coin_log)
 app.add_typer(sign, name="sign")
+app.command()(watch)
+app.add_typer(accounts, name="accounts")
 app.command()(sandbox)
 app.command()(doctor)

@@ -1,4 +1,4 @@
-"""The invented account of `--sandbox` and of `bili-account sandbox`: one with something to see in every section."""
+"""The invented accounts: one with something to see in every section, and for `watch` a few that live quickly."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from ..sandbox import Sandbox, SandboxAccount
-from ..session import AccountSession, open_session
+from ..limits import Limits
+from ..sandbox import Fault, Sandbox, SandboxAccount
+from ..session import AccountSession, SessionManager, open_session
+from .accounts_file import Account
+
+_FLEET = ("alice", "bob", "小红", "dave", "erin")
+_TEMPO = 360
+"""Acts an hour of each of the fleet; with the seed that `open_demo_fleet` takes, a login dies after 70 s."""
 
 
 @asynccontextmanager
@@ -40,3 +46,13 @@ async def open_demo_session() -> AsyncIterator[AccountSession]:
     """A session with the invented account, in a sandbox that lives as long."""
     async with open_demo() as (sandbox, account), open_session(account.credential, hosts=sandbox.hosts) as session:
         yield session
+
+
+@asynccontextmanager
+async def open_demo_fleet() -> AsyncIterator[tuple[SessionManager, list[Account]]]:
+    """Accounts that live quickly, one of them behind a server that fails at first, and what asks for them."""
+    async with Sandbox(seed=40, tempo=_TEMPO) as sandbox:
+        people = {name: sandbox.add_account() for name in _FLEET}
+        sandbox.fault(None, Fault.status(502), times=24, account=people["dave"])
+        async with SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager:
+            yield manager, [Account(name, person.credential) for name, person in people.items()]

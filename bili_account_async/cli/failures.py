@@ -29,15 +29,21 @@ _NEXT: dict[type[errors.BiliError], str] = {
     errors.TransportError: "check the network: DNS, VPN, firewall, a proxy (proxy variables are not read)",
     errors.ProtocolError: "try again in some minutes; if it stays, something may answer in Bilibili's place (a proxy?)",
 }
-"""By class; a subclass without an entry has its base's."""
+"""By class; a subclass without an entry has its base's. What the store says of itself is advice already."""
 
 
 def fail(error: errors.BiliError) -> NoReturn:
     """Say on stderr what happened and what to do next, and end the command."""
-    say(f"error: {describe(error)}", "red")
-    say(f"next:  {_next(error)}")
     code = USAGE if isinstance(error, errors.CredentialError) else ERROR
-    raise typer.Exit(NOT_LOGGED_IN if isinstance(error, errors.NotLoggedIn) else code)
+    refuse(describe(error), _next(error), NOT_LOGGED_IN if isinstance(error, errors.NotLoggedIn) else code)
+
+
+def refuse(problem: str, advice: str, code: int = ERROR) -> NoReturn:
+    """End the command with what is wrong and what to do next; without advice where the problem tells it."""
+    say(f"error: {plain(problem)}", "red")
+    if advice:
+        say(f"next:  {plain(advice)}")
+    raise typer.Exit(code)
 
 
 def describe(error: errors.BiliError) -> str:
@@ -53,4 +59,4 @@ def _next(error: errors.BiliError) -> str:
             return f"wait {seconds:.0f} s, then try again"
         case errors.TransportError(sent=True, endpoint="update_sign" | "clear_sign"):
             return "it may have been asked for all the same: look with `bili-account sign show` in some minutes"
-    return next(_NEXT[kind] for kind in type(error).__mro__ if kind in _NEXT)
+    return next((_NEXT[kind] for kind in type(error).__mro__ if kind in _NEXT), "")

@@ -40,9 +40,21 @@ def show(what: RenderableType) -> None:
 
 def show_json(record: object) -> None:
     """Data, on stdout, as one JSON document."""
-    text = json.dumps(unstructure(record), ensure_ascii=False, indent=2)
-    # JSON escapes the controls below U+0020, but a terminal obeys those above U+007E too.
-    typer.echo(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text))
+    _show_json_text(json.dumps(unstructure(record), ensure_ascii=False, indent=2))
+
+
+def show_json_line(document: object) -> None:
+    """Data, on stdout, as JSON on one line."""
+    _show_json_text(json.dumps(document, ensure_ascii=False, default=str))
+
+
+def _show_json_text(text: str) -> None:
+    # JSON itself escapes the controls below U+0020; terminals obey more, and some readers see more ends of lines.
+    typer.echo(re.sub("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", _escaped, text))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def say(text: str, style: str = "") -> None:
@@ -57,7 +69,11 @@ def confirmed(question: str) -> bool:
 
 
 def stdout_width() -> int:
-    return _console(sys.stdout).width
+    return stdout_console().width
+
+
+def stdout_console() -> Console:
+    return _console(sys.stdout)
 
 
 def _console(stream: TextIO) -> Console:

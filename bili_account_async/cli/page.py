@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum
+from itertools import accumulate
 
 import attrs
 from rich.box import SIMPLE_HEAD
@@ -22,7 +24,8 @@ from .output import plain
 _WIDE = 110
 """From so many columns on, the coins stand beside the other sections."""
 _BAR = 12
-_CHINA = timezone(timedelta(hours=8))
+_CHART_ROWS, _EIGHTHS, _THICKEST = 8, " ▁▂▃▄▅▆▇█", 6
+CHINA = timezone(timedelta(hours=8))
 _EXP_A_TASK, _EXP_A_COIN, _COIN_EXP_MAX = 5, 10, 50
 _DAILY = {"login": "log in", "watch": "watch a video", "share": "share a video"}
 _ONCE = {
@@ -40,7 +43,7 @@ def page(snapshot: AccountSnapshot, width: int) -> RenderableType:
     for name, lines in _sections(snapshot):
         facts.add_row(name, Text("\n").join(lines))
     if snapshot.coin_log is not None:
-        week.add_row("Coins", _week(snapshot.coin_log, snapshot.taken_at.astimezone(_CHINA).date()))
+        week.add_row("Coins", _week(snapshot.coin_log, snapshot.taken_at.astimezone(CHINA).date()))
     below: RenderableType = Group(facts, week)
     if width >= _WIDE:
         below = Table.grid(padding=(0, 4))
@@ -53,8 +56,33 @@ def coin_table(log: CoinLog) -> RenderableType:
     time, delta = Column("Time (UTC+8)", no_wrap=True), Column("Coins", no_wrap=True, justify="right")
     table = Table(time, delta, Column("Reason", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False)
     for entry in log.entries:
-        table.add_row(f"{entry.time:%Y-%m-%d %H:%M:%S}", _coins(entry.delta), Text(plain(entry.reason)))
+        table.add_row(f"{entry.time:%Y-%m-%d %H:%M:%S}", coins(entry.delta), Text(plain(entry.reason)))
     return Group(table, _totals(log)) if log.entries else Text("No coins came or went in the last week.")
+
+
+def balance_chart(log: CoinLog, width: int) -> RenderableType:
+    """A column for the balance at the end of each day, or of several days where the width has no room for each."""
+    net: defaultdict[date, Decimal] = defaultdict(Decimal)
+    for entry in log.entries:
+        net[entry.time.date()] += entry.delta
+    first, last = min(net), max(net)
+    days = (last - first).days + 1
+    balances = list(accumulate(net.get(first + timedelta(day), Decimal(0)) for day in range(days)))
+    top, bottom = max(Decimal(0), *balances), min(Decimal(0), *balances)
+    margin = max(len(_amount(top)), len(_amount(bottom)))
+    room = max(1, width - margin - 2)
+    each = -(-days // room)
+    points = [balances[min(end, days) - 1] for end in range(each, days + each, each)]
+    heights = [max(1, round((point - bottom) / (top - bottom or 1) * 8 * _CHART_ROWS)) for point in points]
+    thick = min(_THICKEST, room // len(points))
+    chart = Text(f"Balance by day, {first} to {last}, counted from 0: Bilibili does not tell the balance itself\n")
+    for row in reversed(range(_CHART_ROWS)):
+        label = _amount(top) if row == _CHART_ROWS - 1 else "" if row else _amount(bottom)
+        chart.append(f"{label:>{margin}} │")
+        blocks = (_EIGHTHS[max(0, min(8, height - 8 * row))] for height in heights)
+        chart.append("".join((block * (thick - 1) or block).ljust(thick) for block in blocks) + "\n", "cyan")
+    chart.append(f"{'':{margin}} └ {'a day' if each == 1 else f'{each} days'} a column")
+    return chart
 
 
 def _sections(snapshot: AccountSnapshot) -> Iterator[tuple[str, list[Text]]]:
@@ -67,7 +95,7 @@ def _sections(snapshot: AccountSnapshot) -> Iterator[tuple[str, list[Text]]]:
     status, application = snapshot.realname_status, snapshot.realname_application
     if status is not None:
         why = f", turned down: {plain(application.remark)}" if application and application.remark else ""
-        yield "Real name", [Text(_words(status) + why)]
+        yield "Real name", [Text(in_words(status) + why)]
     failed = [Text(f"{name} failed: {describe(error)}", "yellow") for name, error in snapshot.failures.items()]
     skipped = [Text(f"{name} skipped: this login can't ask for it", "yellow") for name in sorted(snapshot.skipped)]
     if failed or skipped:
@@ -88,10 +116,10 @@ def _vip(vip: VipInfo, now: datetime) -> Iterator[Text]:
     days = (due - now).days
     left = f"{days} days left" if days > 1 else "one day left" if days else "less than a day left"
     style = "red" if days < 8 else "yellow" if days < 31 else "green"
-    yield Text.assemble(f"{_words(vip.vip_type)} member, ", (left, style), f", until {_china_day(due)}")
+    yield Text.assemble(f"{in_words(vip.vip_type)} member, ", (left, style), f", until {_china_day(due)}")
     if vip.vip_status != VipStatus.NORMAL:
         why = _VIP_TROUBLE.get(vip.vip_status, "the API document does not know this status")
-        yield Text(f"{_words(vip.vip_status)}: {why}", "red")
+        yield Text(f"{in_words(vip.vip_status)}: {why}", "red")
 
 
 def _today(rewards: DailyRewards | None, coin_exp: int | None) -> Iterator[Text]:
@@ -119,7 +147,8 @@ def _security(security: SecurityInfo) -> Iterator[Text]:
     weak = {
         "no password is set": bound.unneeded_check,
         "the password is not safe": not safe.security,
-        f"password of {_words(safe.pwd_level)} strength": safe.pwd_level in (PasswordLevel.WEAK, PasswordLevel.MEDIUM),
+        f"password of {in_words(safe.pwd_level)} strength": safe.pwd_level
+        in (PasswordLevel.WEAK, PasswordLevel.MEDIUM),
         "no telephone number": not bound.bind_tel,
         "telephone number not verified": bound.bind_tel and not bound.tel_verify,
         "no mail address": not bound.bind_mail,
@@ -147,16 +176,20 @@ def _week(log: CoinLog, today: date) -> RenderableType:
         bars = Text.assemble(
             (_bar(one.spending, peak).rjust(_BAR), "red"), "│", (_bar(one.income, peak).ljust(_BAR), "green")
         )
-        chart.add_row(f"{day:%a %m-%d}", _coins(-one.spending), bars, _coins(one.income))
+        chart.add_row(f"{day:%a %m-%d}", coins(-one.spending), bars, coins(one.income))
     return Group(_totals(log), chart)
 
 
 def _totals(log: CoinLog) -> Text:
-    out, net = _coins(-log.spending) or Text("0"), _coins(log.net) or Text("0")
-    return Text.assemble("in ", _coins(log.income) or Text("0"), ", out ", out, ", net ", net)
+    out, net = coins(-log.spending) or Text("0"), coins(log.net) or Text("0")
+    return Text.assemble("in ", coins(log.income) or Text("0"), ", out ", out, ", net ", net)
 
 
-def _coins(amount: Decimal) -> Text:
+def _amount(balance: Decimal) -> str:
+    return coins(balance).plain or "0"
+
+
+def coins(amount: Decimal) -> Text:
     """With its sign, as short as it is exact (a monstrous one in powers of ten); nothing for 0."""
     if not amount:
         return Text("")
@@ -173,8 +206,8 @@ def _those(flags: Mapping[str, bool], wanted: bool) -> list[str]:
 
 
 def _china_day(time: datetime) -> date:
-    return time.astimezone(_CHINA).date() if time.year < 9999 else time.date()
+    return time.astimezone(CHINA).date() if time.year < 9999 else time.date()
 
 
-def _words(code: IntEnum) -> str:
+def in_words(code: IntEnum) -> str:
     return code.name.lower().replace("_", " ")
