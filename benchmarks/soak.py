@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from statistics import linear_regression
+from statistics import median
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -29,8 +29,8 @@ import bili_account_async as bili
 from bili_account_async import BiliError, Credential, Hosts, Limits, RateLimited, Retry, SessionManager, fetch_snapshot
 
 ACCOUNTS = 100
-WARM_UP = 120.0
-"""Seconds until memory is judged: until then the allocator still meets new sizes."""
+JUDGED_FROM = 240.0
+"""Seconds that a run must have for its memory to be judged: by its second half, when the allocator has met all sizes."""
 SLOPE_MAX = 100.0
 """KB a minute that the resident size may grow after that."""
 SAMPLES = Path(__file__).parents[1] / "tests" / "samples"
@@ -186,19 +186,25 @@ async def soak(seconds: float, share: float) -> bool:
 
 def report(run: Soak, seconds: float) -> bool:
     gc.collect()
-    long_enough = seconds >= 2 * WARM_UP
-    judged = [sample for sample in run.samples if sample[0] >= (WARM_UP if long_enough else seconds / 2)]
-    slope = linear_regression([at for at, *_ in judged], [resident for _, resident, *_ in judged]).slope * 60
+    long_enough = seconds >= JUDGED_FROM
+    judged = [sample for sample in run.samples if sample[0] >= seconds / 2]
+    slope = median_slope([(at, resident) for at, resident, *_ in judged]) * 60
     print(", ".join(f"{count} {name}" for name, count in run.outcomes.most_common()))
+    print("second half:")
     for name, column in (("descriptors", 2), ("tasks", 3)):
         values = [sample[column] for sample in judged]
         print(f"{name}: {min(values)} to {max(values)}, {values[0]} first, {values[-1]} last")
     told = f"{judged[0][1] / 1024:.1f} MB first, {judged[-1][1] / 1024:.1f} MB last, {slope:+.0f} KB/min"
-    print(f"resident size: {told}{'' if long_enough else f', not judged in less than {2 * WARM_UP:.0f} s'}")
+    print(f"resident size: {told}{'' if long_enough else f', not judged in less than {JUDGED_FROM:.0f} s'}")
     print(f"{len(run.wrong)} wrong records", *run.wrong[:5], sep="\n  ")
     print(f"{len(run.unexpected)} unexpected exceptions", *run.unexpected[:5], sep="\n  ")
     print("afterwards nothing was left" if run.ended else "afterwards something WAS LEFT")
     return not run.wrong and not run.unexpected and run.ended and (slope < SLOPE_MAX or not long_enough)
+
+
+def median_slope(points: list[tuple[float, float]]) -> float:
+    """The median over all pairs: a leak shows in it, one step of the allocator does not."""
+    return median((y2 - y1) / (x2 - x1) for i, (x1, y1) in enumerate(points) for x2, y2 in points[i + 1 :])
 
 
 def main() -> None:

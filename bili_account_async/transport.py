@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from ssl import SSLContext
-from typing import Any, cast
-from weakref import ReferenceType, WeakKeyDictionary, ref
+from typing import Any
+from weakref import ReferenceType, ref
 
 import aiohttp
 import attrs
@@ -24,6 +24,8 @@ from yarl import URL
 from ._deadlines import Deadlines
 from .errors import BiliError, ProtocolError, RequestTimeout, TransportError
 from .wire import BODY_MAX
+
+_WIRE = "bili_account_async_wire"
 
 
 @attrs.define(eq=False)  # not frozen: setting three attributes directly is a µs less a call
@@ -37,7 +39,7 @@ class Answer:
 
 
 class _DiedError(Exception):
-    """Carries a connection's death past aiohttp, which would send a GET again by itself: see `_no_resend`."""
+    """Carries a connection's death past aiohttp, which would send a GET again by itself: see `_Response`."""
 
     def __init__(self, reason: str, *, idle: bool, sent: bool = True) -> None:
         super().__init__(reason)
@@ -63,45 +65,42 @@ class _Wire:
                 self.body.set_exception(error)
 
 
-_wires: WeakKeyDictionary[ResponseHandler, _Wire] = WeakKeyDictionary()
-
-
 class _Response(aiohttp.ClientResponse):
+    """Turns off aiohttp's silent second sending of a GET: every sending has to pass the limiter and be counted.
+
+    (A client middleware would do, for three times the cost.)
+    """
+
     handler: ResponseHandler
     wire: _Wire
+    reused: bool
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        try:
+            return await super().start(connection)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            died = _DiedError(_reason(error), idle=self.reused)
+        raise died
 
 
 class _Request(aiohttp.ClientRequest):
     """Knows whether its connection was used before, and sends nothing on one that has spoken unasked."""
 
-    reused = False
-
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        handler = cast(ResponseHandler, conn.protocol)
-        wire = _wires.get(handler)
-        if wire is not None:
-            self.reused = True
-        else:
-            wire = _wires[handler] = _Wire()
+        handler: Any = conn.protocol
+        wire = getattr(handler, _WIRE, None)
+        reused = wire is not None
+        if not reused:
+            wire = _Wire()
+            setattr(handler, _WIRE, wire)  # lives and dies with the connection
             if (closed := handler.closed) is not None:
                 closed.add_done_callback(partial(wire.lost, ref(handler)))
         if handler.should_close:
             # aiohttp would take those bytes for the reply: another account's, or whatever a broken proxy left there.
-            raise _DiedError("the server sent what nobody had asked for", idle=self.reused, sent=False)
-        response = cast(_Response, await super().send(conn))
-        response.handler, response.wire = handler, wire
-        return response
-
-
-async def _no_resend(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Turns off aiohttp's silent second sending of a GET: every sending has to pass the limiter and be counted."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        died = _DiedError(_reason(error), idle=cast(_Request, request).reused)
-    raise died
+            raise _DiedError("the server sent what nobody had asked for", idle=reused, sent=False)
+        response: Any = await super().send(conn)
+        response.handler, response.wire, response.reused = handler, wire, reused
+        return response  # type: ignore[no-any-return]
 
 
 class Pool:
@@ -125,7 +124,6 @@ class Pool:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            middlewares=(_no_resend,),
             request_class=_Request,
             response_class=_Response,
             proxy=proxy,
@@ -143,13 +141,11 @@ class Pool:
         """
         if self._client.closed:
             raise RuntimeError("the lent client_session was closed: close it after this SessionManager")
-        response: _Response | None = None
+        response: Any = None  # a `_Response`, once there is one
         deadline = self._deadlines.after(seconds)
         try:
             with deadline:
-                response = cast(
-                    _Response, await self._client.request(method, url, headers=headers, data=body, **self._options)
-                )
+                response = await self._client.request(method, url, headers=headers, data=body, **self._options)
                 content = response.content
                 if content.is_eof():  # it has arrived with the headers, and the connection is back in the pool
                     return Answer(response.status, response.headers, content.read_nowait())
