@@ -131,7 +131,10 @@ P = TypeVar("P", bound=Permit)
 
 
 class Limiter(Protocol[P]):
-    """What a `SessionManager` needs of a limiter; one that processes share can stand in for our own."""
+    """What a `SessionManager` needs of a limiter; one that processes share can stand in for our own.
+
+    A manager that is closed does not end the waits in it: what it grants after that is released at once.
+    """
 
     async def acquire(self, host: str, account: str, *, patience: float) -> P:
         """Wait until a request may depart.
