@@ -223,7 +223,7 @@ async def contestant(name: str, base: str, accounts: int) -> None:
     """A process of one contestant: for each line with a number of GETs on standard input, a line with a figure."""
     async with CONTESTANTS[name](base, accounts) as get:
         while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
-            print(await round_of(get, int(line), min(50, int(line))), flush=True)
+            print(await round_of(get, int(line), 6 if name == "snapshots" else 50), flush=True)
 
 
 class Child:

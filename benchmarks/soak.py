@@ -8,6 +8,7 @@ flat as at the start.
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import json
 import os
@@ -30,7 +31,7 @@ from bili_account_async import BiliError, Credential, Hosts, Limits, RateLimited
 
 ACCOUNTS = 100
 JUDGED_FROM = 240.0
-"""Seconds that a run must have for its memory to be judged: by its second half, when the allocator has met all sizes."""
+"""Seconds that a run must have for its memory to be judged, by its second half: the allocator knows all sizes then."""
 SLOPE_MAX = 100.0
 """KB a minute that the resident size may grow after that."""
 SAMPLES = Path(__file__).parents[1] / "tests" / "samples"
@@ -132,6 +133,7 @@ class Soak:
             await asyncio.sleep(self.random.random() * 0.2)
 
     def sample(self, started: float) -> None:
+        give_back()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         sockets = sum(os.path.islink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
         resident = pages * os.sysconf("SC_PAGESIZE") / 1024
@@ -200,6 +202,12 @@ def report(run: Soak, seconds: float) -> bool:
     print(f"{len(run.unexpected)} unexpected exceptions", *run.unexpected[:5], sep="\n  ")
     print("afterwards nothing was left" if run.ended else "afterwards something WAS LEFT")
     return not run.wrong and not run.unexpected and run.ended and (slope < SLOPE_MAX or not long_enough)
+
+
+def give_back() -> None:
+    """Make glibc give free memory back, so that the resident size tells what is held and not how it is fragmented."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def median_slope(points: list[tuple[float, float]]) -> float:

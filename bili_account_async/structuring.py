@@ -71,7 +71,8 @@ def structure(cls: type[T], value: object) -> T:
 def structure_with(hook: Hook, cls: type[T], value: object, root: tuple[str, ...]) -> T:
     """`structure` with a hook fetched before, for a value that stood at `root` of a reply."""
     try:
-        return cast(T, hook(value, cls))
+        made: T = hook(value, cls)
+        return made
     except _Mismatch as mismatch:
         path, expected, got = [*root, *reversed(mismatch.path)], mismatch.expected, mismatch.got
     except Exception as error:  # noqa: BLE001 - a user's own hook, validator or dataclass may raise anything

@@ -139,8 +139,6 @@ class Pool:
 
         Raises only `CancelledError`, and `RuntimeError` if the pool that was lent has been closed.
         """
-        if self._client.closed:
-            raise RuntimeError("the lent client_session was closed: close it after this SessionManager")
         response: Any = None  # a `_Response`, once there is one
         deadline = self._deadlines.after(seconds)
         try:
@@ -158,6 +156,8 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, only a BiliError goes on
             failure = _failure(error, response)
         if response is None:
+            if self._client.closed:
+                raise RuntimeError("the lent client_session was closed: close it after this SessionManager")
             return failure
         response.close()
         # Status comes before body in the order of judgement: a refusal stays one if its body breaks.
