@@ -4,8 +4,8 @@ The theory. Every account has a grid of due times, `first + k · every`, that ne
 interval by the golden ratio, which is even for any number of accounts, and each due time gets a little jitter. Two
 heaps hold the idle accounts: `upcoming` by due time, and `ready`, of those that are due, by last start + interval. As
 long as the budget suffices, `ready` is empty most of the time. When it does not, all accounts come late by the same
-time, and those of one interval go in the order in which they last went, so equally often. A poll that overruns its
-next due time skips it.
+time, and those of one interval go in the order in which they last went, so equally often. (Up to `WORKERS` of them
+wait in the limiter, which lets accounts take turns.) A poll that overruns its next due time skips it.
 
 A poll takes one of `WORKERS` slots until the consumer has taken its events: a slow consumer slows polling, nothing is
 dropped, nothing grows. An idle account has no task, only its place in a heap.
@@ -25,21 +25,19 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from heapq import heapify, heappop, heappush
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeGuard
 
 import attrs
 import orjson
 
 from ._seam import Seam
 from .credential import Credential
-from .endpoints import ENDPOINTS, Endpoint, HostName
+from .endpoints import ENDPOINTS, HostName
 from .errors import BiliError, CredentialMissing, NotLoggedIn, RateLimited, RiskControlled
 from .limits import PAUSE_MIN
 from .session import AccountSession, SessionManager
 from .snapshot import ALL_SECTIONS, AccountSnapshot, Change, fetch_snapshot
 from .structuring import structure, unstructure
-
-T = TypeVar("T")
 
 WORKERS = 64
 """Polls at a time."""
@@ -180,8 +178,7 @@ class MemoryStore:
         )
 
     async def save(self, account: str, snapshot: AccountSnapshot) -> None:
-        sections = {name: value for name in _SECTIONS if (value := getattr(snapshot, name)) is not None}
-        values = {name: unstructure(value) for name, value in sections.items()}
+        values = {name: unstructure(value) for name, value in _sections_of(snapshot).items()}
         packed = orjson.dumps({"taken_at": snapshot.taken_at, **values})
         self._kept[account] = bytes(memoryview(packed))  # a copy: orjson's own takes up to four times its length
 
@@ -252,33 +249,6 @@ _Offer = tuple[_Account, PollEvent, AccountSnapshot | None, asyncio.Future[None]
 """To the program: who tells, what, what it then knows, and done when it has taken it."""
 
 
-class _Patient:
-    """A session whose calls wait out the pauses that a host asks for, instead of failing."""
-
-    __slots__ = ("_poller", "_session")
-
-    def __init__(self, session: AccountSession, poller: Poller) -> None:
-        self._session = session
-        self._poller = poller
-
-    async def call(
-        self,
-        endpoint: Endpoint[T],
-        *,
-        params: Mapping[str, str] | None = None,
-        form: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> T:
-        while True:
-            try:
-                return await self._session.call(endpoint, params=params, form=form, timeout=timeout)
-            except RateLimited as limited:
-                if limited.scope != "host":
-                    raise
-                pause = max(limited.retry_after or 0.0, PAUSE_MIN)
-            await self._poller._sit_out(pause)
-
-
 class Poller:
     """Polls accounts at their interval and tells what came: `async for event in poller`, inside `async with poller`.
 
@@ -347,7 +317,7 @@ class Poller:
         interval = self._every if every is None else _interval(every)
         session = self._session(name, credential, wanted)
         now = self._seam.now()
-        self._origin = now if self._origin is None else self._origin
+        self._origin = now if self._origin is None else self._origin  # one for all, so that late ones are spread too
         first = self._origin + interval * (self._added * _GOLDEN % 1)
         first += interval * max(0, math.ceil((now - first) / interval))
         self._added += 1
@@ -431,10 +401,11 @@ class Poller:
         return self
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._ended = True
         runner, cancelled = self._runner, None
         assert runner is not None
-        runner.cancel()
+        if not self._ended:  # else it is about to end by itself
+            self._ended = True
+            runner.cancel()
         while not runner.done():  # its polls end at once; none outlives this, even if we are cancelled too
             try:
                 await asyncio.wait((runner,))
@@ -559,7 +530,7 @@ class Poller:
         error: BiliError | None = None
         wait = 0.0
         try:
-            snapshot = await fetch_snapshot(_Patient(session, self), sections=account.sections)
+            snapshot = await self._fetch(session, account.sections)
             sections = _sections_of(snapshot)
             if not sections:
                 error = next(iter(snapshot.failures.values()))
@@ -578,6 +549,21 @@ class Poller:
             self._failures += 1
             await self._tell_failure(account, error, wait)
         self._finish(account)
+
+    async def _fetch(self, session: AccountSession, sections: frozenset[str]) -> AccountSnapshot:
+        """`fetch_snapshot`, but what a host's pause refuses waits for its end instead of failing."""
+        snapshot = await fetch_snapshot(session, sections=sections)
+        while refused := {name: error.retry_after for name, error in snapshot.failures.items() if _is_pause(error)}:
+            await self._sit_out(max(PAUSE_MIN, *(seconds or 0.0 for seconds in refused.values())))
+            rest = await fetch_snapshot(session, sections=refused)
+            failures = {name: error for name, error in snapshot.failures.items() if name not in refused}
+            snapshot = AccountSnapshot(
+                taken_at=rest.taken_at,
+                failures={**failures, **rest.failures},
+                skipped=snapshot.skipped,
+                **(_sections_of(snapshot) | _sections_of(rest)),
+            )
+        return snapshot
 
     def _finish(self, account: _Account) -> None:
         self._under_way.discard(account.name)
@@ -741,6 +727,10 @@ class Poller:
 
     def _clock_time(self, due: float) -> datetime:
         return datetime.fromtimestamp(self._seam.wall() + due - self._seam.now(), UTC)
+
+
+def _is_pause(error: BiliError) -> TypeGuard[RateLimited]:
+    return isinstance(error, RateLimited) and error.scope == "host"
 
 
 def _sections_of(snapshot: AccountSnapshot) -> dict[str, Any]:

@@ -255,8 +255,8 @@ def test_a_cookies_txt_gives_the_login(file: Path, end: str, bom: bool) -> None:
 
 
 def test_a_bom_before_the_first_cookie_does_no_harm(file: Path) -> None:
-    file.write_bytes("\n".join(OURS).encode("utf-8-sig"))
-    assert Credential.from_cookies_txt(file) == cookie()
+    file.write_bytes(line("SESSDATA", SESSDATA, "bilibili.com").encode("utf-8-sig"))
+    assert Credential.from_cookies_txt(file) == Credential(sessdata=SESSDATA)
 
 
 def test_http_only_lines_count_and_comments_do_not(file: Path) -> None:

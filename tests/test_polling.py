@@ -373,6 +373,25 @@ async def test_poll_now_polls_once_at_once_and_leaves_the_grid_as_it_is(
         assert world.starts() == [0, 100, 600, 1200]
 
 
+@run_virtual
+async def test_an_account_that_is_asked_for_while_it_waits_for_its_turn_is_polled_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(polling, "WORKERS", 1)
+    async with fleet(3, latency=5.0) as (world, poller):
+        await poller.told(EVERY - 1)
+        for number in (1, 2, 3):
+            poller.poll_now(name_of(number))
+        world.sent.clear()
+        for _ in range(3):
+            await poller.told(1)
+            for number in (1, 2, 3):
+                poller.poll_now(name_of(number))
+        await poller.told(50)
+
+        assert Counter(sent.account for sent in world.sent) == {1: 1, 2: 1, 3: 1}
+
+
 @pytest.mark.parametrize("wait", [0, 1])
 @run_virtual
 async def test_poll_now_in_answer_to_an_event_polls_again(wait: float) -> None:
@@ -545,6 +564,15 @@ async def test_a_failing_account_backs_off_alone_up_to_an_hour_and_comes_back_to
 
 
 @run_virtual
+async def test_a_success_ends_the_backoff() -> None:
+    async with fleet() as (world, poller):
+        world.trouble = lambda sent: None if len(world.sent) in (3, 5) else GONE()
+        await poller.told(3 * HOUR)
+
+        assert [round(at / EVERY) for at in world.starts()] == [0, 2, 6, 7, 9, 10, 12, 16]
+
+
+@run_virtual
 async def test_an_interval_longer_than_an_hour_is_kept_by_a_failing_account() -> None:
     async with fleet(every=timedelta(hours=5)) as (world, poller):
         world.fails(1, with_=GONE)
@@ -695,6 +723,28 @@ async def test_a_host_s_pause_slows_all_and_fails_none(limits: Limits, caplog: p
         assert poller.stats().failures == 0
         assert poller.stats().throttled == pytest.approx(900, abs=5)
     assert "a host asks for a pause of 900 s" in caplog.text
+
+
+@run_virtual
+async def test_after_a_pause_only_what_it_refused_is_asked_again_and_other_failures_stay() -> None:
+    sections = ["coin_exp", "vip_info", "realname_status"]
+    async with fleet(sections=sections, every=timedelta(hours=2), timeout=10.0) as (world, poller):
+        pause = status(429, Retry_After="900")
+
+        def trouble(sent: Sent) -> Reply | None:
+            match sent.section:
+                case "coin_exp" if sent.at < 900:  # the only one of its host
+                    return pause()
+                case "vip_info":
+                    return GONE()
+            return None
+
+        world.trouble = trouble
+        (event,) = await poller.told(HOUR)
+
+        assert (event.snapshot.coin_exp, event.snapshot.realname_status) == (20, RealnameStatus.CERTIFIED)
+        assert list(event.snapshot.failures) == ["vip_info"]
+        assert Counter(sent.section for sent in world.sent) == {"coin_exp": 2, "vip_info": 1, "realname_status": 1}
 
 
 @run_virtual
@@ -1200,6 +1250,17 @@ async def test_a_manager_that_is_closed_under_the_poller_ends_the_iterator_and_l
             poller.poll_now(name_of(1))
         await closing
     assert "the Poller broke down" in caplog.text
+
+
+@run_virtual
+async def test_a_poller_that_breaks_down_while_it_is_left_leaves_no_task() -> None:
+    async with world_and_manager() as (_, manager):
+        with pytest.raises(RuntimeError):  # noqa: PT012
+            async with Fleet(manager, sections=COIN_EXP, store=SlowStore(1e9)) as poller:
+                poller.add(name_of(1), credential())
+                await poller.told(1)
+                await manager.close()
+                await turns()
 
 
 @run_virtual
