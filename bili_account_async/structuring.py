@@ -420,6 +420,7 @@ def _converter() -> Converter:
         converter.register_unstructure_hook(base, lambda member: member.value)
     converter.register_unstructure_hook(Decimal, _plain_number)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
+    converter.register_unstructure_hook(date, date.isoformat)
     converter.register_unstructure_hook_func(partial(_is_generic, frozenset), sorted)
     converter.register_unstructure_hook_func(
         partial(_is_generic, Mapping), lambda items: {key: converter.unstructure(items[key]) for key in items}

@@ -45,7 +45,7 @@ def show_json(record: object) -> None:
 
 def show_json_line(document: object) -> None:
     """Data, on stdout, as JSON on one line."""
-    _show_json_text(json.dumps(document, ensure_ascii=False, default=str))
+    _show_json_text(json.dumps(document, ensure_ascii=False))
 
 
 def _show_json_text(text: str) -> None:
