@@ -190,14 +190,16 @@ def report(run: Soak, seconds: float) -> bool:
     gc.collect()
     long_enough = seconds >= JUDGED_FROM
     judged = [sample for sample in run.samples if sample[0] >= seconds / 2]
-    slope = median_slope([(at, resident) for at, resident, *_ in judged]) * 60
+    # The lowest of each quarter of a minute: what is held when no large body is under way.
+    lows = [min((resident, at) for at, resident, *_ in judged[i : i + 15]) for i in range(0, len(judged), 15)]
+    slope = median_slope([(at, low) for low, at in lows]) * 60
     print(", ".join(f"{count} {name}" for name, count in run.outcomes.most_common()))
     print("second half:")
     for name, column in (("descriptors", 2), ("tasks", 3)):
         values = [sample[column] for sample in judged]
         print(f"{name}: {min(values)} to {max(values)}, {values[0]} first, {values[-1]} last")
-    told = f"{judged[0][1] / 1024:.1f} MB first, {judged[-1][1] / 1024:.1f} MB last, {slope:+.0f} KB/min"
-    print(f"resident size: {told}{'' if long_enough else f', not judged in less than {JUDGED_FROM:.0f} s'}")
+    told = f"{lows[0][0] / 1024:.1f} MB first, {lows[-1][0] / 1024:.1f} MB last, {slope:+.0f} KB/min"
+    print(f"lows of the resident size: {told}{'' if long_enough else f', not judged in less than {JUDGED_FROM:.0f} s'}")
     print(f"{len(run.wrong)} wrong records", *run.wrong[:5], sep="\n  ")
     print(f"{len(run.unexpected)} unexpected exceptions", *run.unexpected[:5], sep="\n  ")
     print("afterwards nothing was left" if run.ended else "afterwards something WAS LEFT")

@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import cache, partial
 from operator import eq
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 from cattrs import Converter
@@ -92,9 +92,13 @@ def hook_for(cls: Any) -> Hook:
 
 def unstructure(record: object) -> Any:
     """What `json.dumps` takes, under the API's own names; `structure(type(record), …)` gives the record back."""
-    if not (attrs.has(type(record)) or isinstance(record, (_OpenEnum, int))) or isinstance(record, Credential):
-        raise TypeError(f"unstructure takes a record, not {type(record).__name__}")
+    if not (attrs.has(type(record)) or isinstance(record, (_OpenEnum, int))):
+        _refuse(record)
     return _converter().unstructure(record)
+
+
+def _refuse(value: object) -> NoReturn:
+    raise TypeError(f"unstructure takes a record, not {type(value).__name__}")
 
 
 def drift_for(cls: Any) -> Callable[[Any], tuple[str, ...]]:
@@ -418,6 +422,7 @@ def _converter() -> Converter:
         converter.register_structure_hook(enum, _enum_hook(enum))
     for base in (_OpenEnum, StrEnum):
         converter.register_unstructure_hook(base, lambda member: member.value)
+    converter.register_unstructure_hook(Credential, _refuse)
     converter.register_unstructure_hook(Decimal, _plain_number)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     converter.register_unstructure_hook(date, date.isoformat)

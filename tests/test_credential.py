@@ -51,6 +51,14 @@ class Held:
         return "<held>"
 
 
+@attrs.frozen
+class Owner:
+    """A user's own record that holds credentials."""
+
+    me: Credential
+    others: list[Credential] = attrs.field(factory=list)
+
+
 # --- ways in -------------------------------------------------------------------------------------------------------
 
 
@@ -420,9 +428,10 @@ def test_a_copy_of_a_credential_is_itself(made: Credential) -> None:
 
 
 @EVERY_KIND
-def test_unstructure_refuses_a_credential(made: Credential) -> None:
-    with pytest.raises(TypeError, match="Credential"):
-        unstructure(made)
+def test_unstructure_refuses_a_credential_also_inside_a_record(made: Credential) -> None:
+    for record in (made, Owner(made), Owner(me=made, others=[made])):
+        with pytest.raises(TypeError, match="not Credential"):
+            unstructure(record)
 
 
 @EVERY_KIND

@@ -558,6 +558,7 @@ LEFTOVERS = {
     "half a status line": b"HTTP/1.1 200 O",
     "garbage": b"\x00\xffgarbage",
     "an interim reply": CONTINUE,
+    "what a proxy says that has waited too long": reply(status="408 Request Time-out", headers=("Connection: close",)),
 }
 
 
