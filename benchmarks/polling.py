@@ -1,4 +1,4 @@
-"""The Poller's figures: `python -m benchmarks.polling [--quick]`.
+"""The Poller's figures: `python -m benchmarks.polling [--quick]`, some ten minutes, or two.
 
 What takes hours runs on a virtual clock: there the server is a fake pool that answers from memory after a random
 while, and all else is real: sessions, limiter, decoding, records. CPU is measured over loopback, and the last part in
@@ -9,12 +9,13 @@ import argparse
 import asyncio
 import gc
 import itertools
+import logging
 import platform
 import statistics
 import time
 import tracemalloc
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
@@ -60,13 +61,15 @@ def main() -> None:
         "--quick", action="store_true", help="fewer hours and rounds: a first look, not a figure to quote"
     )
     quick = parser.parse_args().quick
+    logging.getLogger("bili_account_async").setLevel(logging.ERROR)  # the overloads are meant
     print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}")
     print(f"{'measure':88} {'figure':>9} {'bar':>9}")
     virtual(steady(20_000, 2 if quick else 24))
     virtual(overload(20_000, 8 if quick else 24))
     for tracked, bar in ((False, 2048), (True, 5120)):
-        virtual(memory(1_000 if quick else 5_000, tracked, bar))
-    asyncio.run(own_cpu(7 if quick else 31))
+        virtual(memory(1_000 if quick else 5_000, credential, tracked, bar))
+        virtual(memory(1_000 if quick else 5_000, token, tracked, bar))
+    asyncio.run(own_cpu(5 if quick else 15))
     asyncio.run(real_time(200, 10 if quick else 60))
 
 
@@ -87,7 +90,7 @@ class FakePool:
         self.overlaps = 0
 
     async def exchange(self, _: str, url: Any, headers: Mapping[str, str], __: object, ___: float) -> Answer:
-        call = (headers["Cookie"], url.path)
+        call = (headers.get("Cookie") or url.query_string, url.path)
         self.overlaps += call in self.under_way
         self.under_way.add(call)
         self.polls[call[0]] += 1
@@ -155,11 +158,15 @@ async def overload(accounts: int, hours: int) -> None:
     row("  of the budget used, %", 100 * sum(polls) / (limits.host.rate * hours * 3600), ">= 99", ".2f")
 
 
-async def memory(accounts: int, tracked: bool, bar: int) -> None:
+def token(number: int) -> Credential:
+    return Credential(access_key=f"{number:032x}")
+
+
+async def memory(accounts: int, login_of: Callable[[int], Credential], tracked: bool, bar: int) -> None:
     """What an account takes besides its name and Credential, which are the program's, after two polls."""
-    logins, names = [credential(number) for number in range(accounts)], [f"account-{n}" for n in range(accounts)]
+    logins, names = [login_of(number) for number in range(accounts)], [f"account-{n}" for n in range(accounts)]
     async with fleet([], WIDE_LIMITS, track_changes=tracked) as (poller, _):
-        poller.add("first", credential(accounts))
+        poller.add("first", login_of(accounts))
         await asyncio.sleep(INTERVAL)  # what all accounts share is there now
         gc.collect()
         tracemalloc.start()
@@ -167,11 +174,12 @@ async def memory(accounts: int, tracked: bool, bar: int) -> None:
             poller.add(name, login)
         await asyncio.sleep(3 * INTERVAL)
         gc.collect()
-        size = tracemalloc.get_traced_memory()[0] - poller._lags.maxlen * 32
+        size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert poller.stats().polls > 2 * accounts
-    what = "with change tracking in memory" if tracked else "without change tracking"
-    row(f"bytes an account, eight sections, {what}", size / accounts, f"<= {bar}", ".0f")
+    what = "eight sections" if login_of is credential else "an access_key's six"
+    what += ", with change tracking in memory" if tracked else ", without change tracking"
+    row(f"bytes an account, {what}", size / accounts, f"<= {bar}", ".0f")
 
 
 # --- CPU -----------------------------------------------------------------------------------------------------------

@@ -530,7 +530,7 @@ class Poller:
         error: BiliError | None = None
         wait = 0.0
         try:
-            snapshot = await self._fetch(session, account.sections)
+            snapshot = await self._fetch(account)
             sections = _sections_of(snapshot)
             if not sections:
                 error = next(iter(snapshot.failures.values()))
@@ -550,9 +550,12 @@ class Poller:
             await self._tell_failure(account, error, wait)
         self._finish(account)
 
-    async def _fetch(self, session: AccountSession, sections: frozenset[str]) -> AccountSnapshot:
+    async def _fetch(self, account: _Account) -> AccountSnapshot:
         """`fetch_snapshot`, but what a host's pause refuses waits for its end instead of failing."""
-        snapshot = await fetch_snapshot(session, sections=sections)
+        session = account.session
+        if session._credential.access_key:  # it would keep a URL for each section: 4 KB of an idle account
+            session = self._manager.session(session._credential, label=account.name)
+        snapshot = await fetch_snapshot(session, sections=account.sections)
         while refused := {name: error.retry_after for name, error in snapshot.failures.items() if _is_pause(error)}:
             await self._sit_out(max(PAUSE_MIN, *(seconds or 0.0 for seconds in refused.values())))
             rest = await fetch_snapshot(session, sections=refused)
