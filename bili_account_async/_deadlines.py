@@ -34,7 +34,13 @@ class Deadlines:
         if due is None:
             due = self._due[at] = set()
             self._timers[at] = self._loop.call_at(at, self._fire, at)
-        return Deadline(due)
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        deadline = Deadline()  # filled from here, which saves the call of an `__init__`
+        deadline.due = due
+        deadline.task = task
+        deadline.cancelling = task.cancelling()
+        return deadline
 
     def close(self) -> None:
         """Let every deadline expire now."""
@@ -45,36 +51,30 @@ class Deadlines:
 
     def _fire(self, at: float) -> None:
         del self._timers[at]
-        for deadline in self._due.pop(at):
-            deadline.expire()
+        due = self._due.pop(at)
+        while due:
+            due.pop().task.cancel()
 
 
 class Deadline:
     """One call's deadline; `expired` tells afterwards whether it, and nobody else, ended the body."""
 
-    __slots__ = ("_cancelling", "_due", "_fired", "_task", "expired")
+    __slots__ = ("cancelling", "due", "expired", "task")
 
-    def __init__(self, due: set[Deadline]) -> None:
-        self._due = due
-        self._fired = self.expired = False
+    due: set[Deadline]
+    """The deadlines of its time that are still to fire, this one among them."""
+    task: asyncio.Task[object]
+    cancelling: int
+    expired: bool
 
     def __enter__(self) -> Deadline:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._due.add(self)
+        self.due.add(self)
         return self
 
-    def expire(self) -> None:
-        self._fired = True
-        self._task.cancel()
-
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
-        if not self._fired:
-            self._due.discard(self)
-            return False
-        # As asyncio.timeout does: our own cancellation is taken back, somebody else's passes through.
-        if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            self.expired = True
+        if self in self.due:
+            self.due.remove(self)
+            self.expired = False
+        else:  # as asyncio.timeout does: our own cancellation is taken back, somebody else's passes through
+            self.expired = self.task.uncancel() <= self.cancelling and kind is asyncio.CancelledError
         return self.expired

@@ -22,6 +22,7 @@ import attrs
 from cattrs import Converter
 from cattrs.gen import make_dict_unstructure_fn, override
 
+from . import records
 from .credential import Credential
 from .errors import BiliError, SchemaError
 from .records import NULL_IS_EMPTY, ChinaTime, IsoDay, UnixMilliseconds, ZeroOne, _OpenEnum, _OpenInt, _OpenStr
@@ -65,21 +66,24 @@ def told(value: object) -> str:
 
 def structure(cls: type[T], value: object) -> T:
     """A `cls` made of a JSON value; raises `SchemaError` with the path of the first thing that is wrong."""
-    return structure_with(hook_for(cls), cls, value, ())
-
-
-def structure_with(hook: Hook, cls: type[T], value: object, root: tuple[str, ...]) -> T:
-    """`structure` with a hook fetched before, for a value that stood at `root` of a reply."""
+    hook = hook_for(cls)
     try:
         made: T = hook(value, cls)
         return made
-    except _Mismatch as mismatch:
-        path, expected, got = [*root, *reversed(mismatch.path)], mismatch.expected, mismatch.got
     except Exception as error:  # noqa: BLE001 - a user's own hook, validator or dataclass may raise anything
+        refused = refusal(error, cls, value, ())
+    raise refused
+
+
+def refusal(error: Exception, cls: Any, value: object, root: tuple[str, ...]) -> SchemaError:
+    """The error for what a hook raised over a value that stood at `root` of a reply."""
+    if isinstance(error, _Mismatch):
+        path, expected, got = [*root, *reversed(error.path)], error.expected, error.got
+    else:
         name = getattr(cls, "__name__", str(cls))
         path, expected, got = [*root], f"a valid {name} ({type(error).__name__})", type(value).__name__
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-    raise SchemaError(path=text, expected=expected, got=got, payload=value)
+    return SchemaError(path=text, expected=expected, got=got, payload=value)
 
 
 def hook_for(cls: Any) -> Hook:
@@ -107,22 +111,25 @@ def drift_for(cls: Any) -> Callable[[Any], tuple[str, ...]]:
 
     def drift(value: Any) -> tuple[str, ...]:
         found: dict[str, None] = {}
-        if walker is not None:
+        if walker and value:
             walker.walk(value, found)
         return tuple(found)
 
     return drift
 
 
-@attrs.frozen
 class _FieldsWalker:
     """Compares sizes only, as long as nothing is unknown: 0.1 µs a record."""
 
-    dot: str
-    fields: frozenset[str]
-    size: int
-    """How many fields a value without unknown ones has; -1 if some may be absent."""
-    inner: tuple[tuple[str, _FieldsWalker | _ItemsWalker], ...]
+    __slots__ = ("dot", "fields", "inner", "size")
+
+    def __init__(
+        self, dot: str, fields: frozenset[str], size: int, inner: tuple[tuple[str, _FieldsWalker | _ItemsWalker], ...]
+    ) -> None:
+        self.dot = dot
+        self.fields = fields
+        self.size = size  # how many fields a value without unknown ones has; -1 if some may be absent
+        self.inner = inner
 
     def walk(self, value: Any, found: dict[str, None]) -> None:
         if len(value) != self.size:
@@ -221,10 +228,9 @@ def _day(value: Any, _: Any) -> date | None:
 
 def _china_time(value: Any, _: Any) -> datetime:
     # fromisoformat takes other forms too, and from Python 3.14 on an hour 24.
-    if value.__class__ is str and len(value) == 19 and value[7] == "-" and value[13] == value[16] == ":":
+    if value.__class__ is str and len(value) == 19 and value[4::3] == "-- ::" and value[11:13] != "24":
         try:
-            if value[10] == " " and value[11:13] != "24":
-                return datetime.fromisoformat(value + "+08:00")
+            return datetime.fromisoformat(value + "+08:00")
         except ValueError:
             pass
     raise _Mismatch.of("a time YYYY-MM-DD HH:MM:SS", value)
@@ -321,30 +327,36 @@ def _record_hook(cls: Any) -> Hook:
     expects: dict[str, str] = {}
     scope: dict[str, Any] = {"cls": cls, "Mismatch": _Mismatch, "as_dict": _as_dict, "expects": expects}
     body: list[str] = []
-    arguments: list[str] = []
+    arguments: list[tuple[str, str]] = []
     fields: list[Any] = [f for f in attrs.fields(attrs.resolve_types(cls, include_extras=True)) if f.init]
     for i, field in enumerate(fields):
-        scope[f"k{i}"], scope[f"t{i}"] = _wire_name(field), field.type
-        kind = field.type
-        expects[_wire_name(field)] = expectation(kind)
+        name, kind = _wire_name(field), field.type
+        expects[name] = expectation(kind)
         if kind in _INLINE:
-            scope[f"x{i}"] = _INLINE[kind]
-            read = [f"v{i} = o[k{i}]", f"if v{i}.__class__ is not t{i}: raise Mismatch.of(x{i}, v{i})"]
+            wrong = f"raise Mismatch.of({expects[name]!r}, v{i})"
+            read = [f"v{i} = o[{name!r}]", f"if v{i}.__class__ is not {kind.__name__}: {wrong}"]
         else:
-            scope[f"h{i}"] = hook_for(field.type)
-            read = [f"v{i} = h{i}(o[k{i}], t{i})"]
+            scope[f"h{i}"], scope[f"t{i}"] = hook_for(kind), kind
+            read = [f"v{i} = h{i}(o[{name!r}], t{i})"]
+        body.append(f"at = {name!r}")
         if field.default is attrs.NOTHING:
-            body += [f"at = k{i}", *read]
-            arguments.append(f"{field.alias}=v{i}")
+            body += read
+            arguments.append((field.alias, f"v{i}"))
         else:
-            read.append(f"rest[{field.alias!r}] = v{i}")
-            body += [f"at = k{i}", "if at in o:", *(f"    {line}" for line in read)]
-    optional = any("rest[" in line for line in body)
+            body += ["if at in o:", *(f"    {line}" for line in read), f"    rest[{field.alias!r}] = v{i}"]
+    optional = any(field.default is not attrs.NOTHING for field in fields)
+    if cls.__module__ == records.__name__:
+        scope["Open"] = _opened(cls)
+        made = ["record = Open()", *(f"record.{name} = {value}" for name, value in arguments)]
+        made += ["record.__class__ = cls", "return record"]
+    else:
+        given = [f"{name}={value}" for name, value in arguments] + ["**rest"] * optional
+        made = [f"return cls({', '.join(given)})"]
     lines = [
         "def structure(o, _):",
         "    if o.__class__ is not dict: o = as_dict(o)",
         "    at = None",
-        *(["    rest = {}"] if optional else []),
+        *["    rest = {}"] * optional,
         "    try:",
         *(f"        {line}" for line in body or ["pass"]),
         "    except Mismatch as mismatch:",
@@ -353,12 +365,22 @@ def _record_hook(cls: Any) -> Hook:
         "    except Exception as error:",
         "        mismatch = Mismatch.at(at, o, expects[at], error)",
         "    else:",
-        f"        return cls({', '.join(arguments + (['**rest'] if optional else []))})",
+        *(f"        {line}" for line in made),
         "    mismatch.path.append(at)",
         "    raise mismatch",
     ]
-    exec(compile("\n".join(lines), f"<structure {cls.__name__}>", "exec"), scope)  # noqa: S102 - our own text, no data in it
+    exec(compile("\n".join(lines), f"<structure {cls.__name__}>", "exec"), scope)  # noqa: S102 - no data in it but names
     return cast(Hook, scope["structure"])
+
+
+def _opened(cls: Any) -> Any:
+    """`cls`, a record of ours, but not frozen: filled by plain assignments and then turned into a `cls`.
+
+    All that a frozen class's `__init__` does for our records is to set their fields, through `object.__setattr__`. This
+    does it in 0.1 µs instead of 0.5 for three fields, and in 0.14 instead of 1.3 for thirteen: 4 % of a GET.
+    """
+    plain = {name: getattr(object, name) for name in ("__init__", "__setattr__", "__delattr__")}
+    return type(cls.__name__, (cls,), {"__slots__": (), **plain})
 
 
 def _record_unstructure(cls: Any) -> Callable[[Any], Any]:

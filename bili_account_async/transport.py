@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from ssl import SSLContext
 from typing import Any
@@ -50,10 +50,11 @@ class _DiedError(Exception):
 class _Wire:
     """What we keep of a connection besides what aiohttp does."""
 
-    __slots__ = ("__weakref__", "body")
+    __slots__ = ("__weakref__", "body", "reused")
 
     def __init__(self) -> None:
         self.body: aiohttp.StreamReader | None = None
+        self.reused = False
 
     def lost(self, protocol: ReferenceType[ResponseHandler], closed: asyncio.Future[None]) -> None:
         """Tell a reader that waits for a body which can't be parsed any further: aiohttp leaves it waiting for ever."""
@@ -73,34 +74,34 @@ class _Response(aiohttp.ClientResponse):
 
     handler: ResponseHandler
     wire: _Wire
-    reused: bool
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self.handler = handler = connection.protocol  # type: ignore[assignment]
+        self.wire = getattr(handler, _WIRE)
         try:
             return await super().start(connection)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            died = _DiedError(_reason(error), idle=self.reused)
+            died = _DiedError(_reason(error), idle=self.wire.reused)
         raise died
 
 
 class _Request(aiohttp.ClientRequest):
     """Knows whether its connection was used before, and sends nothing on one that has spoken unasked."""
 
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+    def send(self, conn: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
         handler: Any = conn.protocol
         wire = getattr(handler, _WIRE, None)
-        reused = wire is not None
-        if not reused:
+        if wire is not None:
+            wire.reused = True
+        else:
             wire = _Wire()
             setattr(handler, _WIRE, wire)  # lives and dies with the connection
             if (closed := handler.closed) is not None:
                 closed.add_done_callback(partial(wire.lost, ref(handler)))
         if handler.should_close:
             # aiohttp would take those bytes for the reply: another account's, or whatever a broken proxy left there.
-            raise _DiedError("the server sent what nobody had asked for", idle=reused, sent=False)
-        response: Any = await super().send(conn)
-        response.handler, response.wire, response.reused = handler, wire, reused
-        return response  # type: ignore[no-any-return]
+            raise _DiedError("the server sent what nobody had asked for", idle=wire.reused, sent=False)
+        return super().send(conn)
 
 
 class Pool:
@@ -128,9 +129,7 @@ class Pool:
             response_class=_Response,
             proxy=proxy,
         )
-        self._options: dict[str, Any] = {"allow_redirects": False}
-        if ssl is not None:
-            self._options["ssl"] = ssl
+        self._ssl = True if ssl is None else ssl
 
     async def exchange(
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, seconds: float
@@ -143,7 +142,9 @@ class Pool:
         deadline = self._deadlines.after(seconds)
         try:
             with deadline:
-                response = await self._client.request(method, url, headers=headers, data=body, **self._options)
+                response = await self._client.request(
+                    method, url, headers=headers, data=body, ssl=self._ssl, allow_redirects=False
+                )
                 content = response.content
                 if content.is_eof():  # it has arrived with the headers, and the connection is back in the pool
                     return Answer(response.status, response.headers, content.read_nowait())

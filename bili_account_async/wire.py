@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from types import NoneType
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -21,7 +22,7 @@ import orjson
 from .credential import Credential
 from .endpoints import Endpoint
 from .errors import API_ERRORS, ApiError, BiliError, ProtocolError, RateLimited, SchemaError, Scope
-from .structuring import Hook, drift_for, expectation, hook_for, structure_with, told
+from .structuring import Hook, drift_for, expectation, hook_for, refusal, told
 
 T = TypeVar("T")
 
@@ -31,7 +32,6 @@ DAY = 86400.0
 
 _LIMIT_CODES: dict[int, Scope] = {-412: "host", -509: "account", -702: "account", -799: "account"}
 _LIMIT_STATUSES = (412, 429)
-_ABSENT = object()
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _ENVELOPE = frozenset({"code", "message", "ttl"})
 
@@ -94,31 +94,38 @@ class Decoder(Generic[T]):
 
     def decode(self, envelope: dict[str, Any]) -> tuple[T, object, tuple[str, ...]] | SchemaError:
         """Record, payload and unknown fields (as paths), of a successful envelope."""
-        payload: Any = envelope
-        steps = self.endpoint.result
-        for depth, step in enumerate(steps, 1):
-            if payload.__class__ is not dict:
-                return _misplaced(steps[: depth - 1], "an object", payload)
-            payload = payload.get(step, _ABSENT)
-            if payload is _ABSENT:
-                return _misplaced(steps[:depth], expectation(self.endpoint.returns), payload)
-        if not steps and self.endpoint.returns is type(None):
-            payload = None  # the endpoint has no payload, whatever else the envelope holds
+        endpoint = self.endpoint
+        steps, payload = endpoint.result, envelope
         try:
-            record = structure_with(self.structure, self.endpoint.returns, payload, steps)
-        except SchemaError as error:
-            return error.with_traceback(None)
+            for step in steps:
+                payload = payload[step]
+        except (KeyError, TypeError, IndexError):
+            return self._misplaced(envelope)
+        if not steps and endpoint.returns is NoneType:
+            payload = None  # type: ignore[assignment] # the endpoint has no payload, whatever else the envelope holds
+        try:
+            record = self.structure(payload, endpoint.returns)
+        except Exception as error:  # noqa: BLE001 - a user's own hook, validator or dataclass may raise anything
+            return refusal(error, endpoint.returns, payload, steps)
         unknown = self.drift(payload)
         if unknown:
             root = "".join(f"{step}." for step in steps)
             unknown = tuple(root + name for name in unknown if root or name not in _ENVELOPE)
         return record, payload, unknown
 
-
-def _misplaced(steps: tuple[str, ...], expected: str, got: object) -> SchemaError:
-    if got is _ABSENT:
-        return SchemaError(path=".".join(steps), expected=expected, got="nothing")
-    return SchemaError(path=".".join(steps), expected=expected, got=told(got), payload=got)
+    def _misplaced(self, envelope: dict[str, Any]) -> SchemaError:
+        """Why there is no payload in this envelope: the first step that leads nowhere."""
+        payload: Any = envelope
+        steps = self.endpoint.result
+        for depth, step in enumerate(steps):
+            if payload.__class__ is not dict:
+                path, expected = steps[:depth], "an object"
+                return SchemaError(path=".".join(path), expected=expected, got=told(payload), payload=payload)
+            if step not in payload:
+                break
+            payload = payload[step]
+        path, expected = steps[: depth + 1], expectation(self.endpoint.returns)
+        return SchemaError(path=".".join(path), expected=expected, got="nothing")
 
 
 def judge(
