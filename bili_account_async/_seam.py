@@ -7,16 +7,20 @@ import random
 import time
 from collections.abc import Callable
 
-import attrs
 
-
-@attrs.frozen(kw_only=True)
 class Seam:
     """Monotonic time, timers and sleep are the event loop's; wall-clock time and chance come from the system."""
 
-    loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop)
-    wall: Callable[[], float] = time.time
-    random: Callable[[], float] = random.random
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        wall: Callable[[], float] = time.time,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.loop = loop or asyncio.get_running_loop()
+        self.wall = wall
+        self.random = random
 
     def now(self) -> float:
         """Seconds on the loop's clock."""
