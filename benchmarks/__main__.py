@@ -1,7 +1,8 @@
 """The SDK against its rivals: `python -m benchmarks [--quick]`. Needs the extra `bench`.
 
 All figures are ratios of two things measured in turn in one run, because machines are noisy. Every contestant of the
-first part runs in a process of its own against a server in another; a figure is client CPU per GET, a median of rounds.
+first part runs in a process of its own against a server in another; a figure is client CPU per GET. Each ratio is the
+median of all rounds' ratios.
 Others: `python -m benchmarks.limits`, `.polling`, `.soak`, `.isolation`.
 """
 
@@ -37,14 +38,14 @@ from bili_account_async import (
 )
 from bili_account_async.structuring import hook_for
 
-from .http import WIDE, Child, cpu_per_get, credential, server
+from .http import WIDE, Child, cpu_per_get, credential, ratio, server
 from .server import SAMPLES
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look, not a figure to quote")
-    rounds = 5 if parser.parse_args().quick else 25
+    rounds = 10 if parser.parse_args().quick else 60
     packages = ("aiohttp", "attrs", "cattrs", "orjson", "httpx", "bilibili-api-python", "uvloop")
     print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()},", end=" ")
     print(", ".join(f"{name} {version(name)}" for name in packages))
@@ -74,29 +75,23 @@ def gets(rounds: int) -> None:
     with server() as base:
         children = {name: Child(name, base, 50) for name in ("SDK", "snapshots", *bars)}
         children |= {f"{name} on uvloop": Child(name, base, 50, uvloop=True) for name in ("SDK", "least aiohttp")}
-        children["snapshots"].gets = 250
+        children["snapshots"].gets = 125
         figures = cpu_per_get(children, rounds)
+    micro = {name: f"{statistics.median(of) * 1e6:.0f} µs" for name, of in figures.items()}
     for rival, bar in bars.items():
-        row(
-            f"SDK GET ({figures['SDK'] * 1e6:.0f} µs) ÷ {rival} ({figures[rival] * 1e6:.0f} µs)",
-            figures["SDK"] / figures[rival],
-            bar,
-        )
-    row("SDK GET on uvloop ÷ on asyncio", figures["SDK on uvloop"] / figures["SDK"], None)
-    row(
-        "SDK GET on uvloop ÷ least aiohttp on uvloop",
-        figures["SDK on uvloop"] / figures["least aiohttp on uvloop"],
-        None,
-    )
-    row("a snapshot's CPU ÷ eight GETs'", figures["snapshots"] / (8 * figures["SDK"]), 1.05)
+        row(f"SDK GET ({micro['SDK']}) ÷ {rival} ({micro[rival]})", ratio(figures["SDK"], figures[rival]), bar)
+    own, least = "SDK on uvloop", "least aiohttp on uvloop"
+    row(f"{own} ({micro[own]}) ÷ on asyncio", ratio(figures[own], figures["SDK"]), None)
+    row(f"{own} ÷ {least} ({micro[least]})", ratio(figures[own], figures[least]), None)
+    row("a snapshot's CPU ÷ eight GETs'", ratio(figures["snapshots"], figures["SDK"]) / 8, 1.05)
 
 
 def curve(rounds: int) -> None:
     counts = (1, 10, 100, 1_000, 10_000)
     with server() as base:
-        figures = cpu_per_get({str(count): Child("SDK", base, count) for count in counts}, max(3, rounds // 2))
-    for count in counts:
-        row(f"SDK GET with {count:,} accounts ÷ with 1", figures[str(count)] / figures["1"], 1.10)
+        figures = cpu_per_get({str(count): Child("SDK", base, count) for count in counts}, rounds)
+    for count in counts[1:]:
+        row(f"SDK GET with {count:,} accounts ÷ with 1", ratio(figures[str(count)], figures["1"]), 1.10)
 
 
 def structuring(name: str, record: type) -> float:
@@ -107,7 +102,7 @@ def structuring(name: str, record: type) -> float:
 
 def in_turn(one: Callable[[], object], other: Callable[[], object], number: int = 2_000, repeat: int = 50) -> float:
     times = [(timeit.timeit(one, number=number), timeit.timeit(other, number=number)) for _ in range(repeat)]
-    return statistics.median(a for a, _ in times) / statistics.median(b for _, b in times)
+    return ratio(*map(list, zip(*times, strict=True)))
 
 
 async def snapshot_time() -> float:
@@ -124,7 +119,7 @@ async def snapshot_time() -> float:
                 between = time.perf_counter()
                 await get_account_info(me)
                 pairs.append((between - started, time.perf_counter() - between))
-    return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+    return ratio(*map(list, zip(*pairs, strict=True)))
 
 
 def imports(rounds: int) -> float:
@@ -134,7 +129,7 @@ def imports(rounds: int) -> float:
 
     compileall.compile_dir(Path(bili_account_async.__file__).parent, quiet=1)  # as an installed package is
     pairs = [(once("bili_account_async"), once("aiohttp, attrs, cattrs, orjson")) for _ in range(rounds)]
-    return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+    return ratio(*map(list, zip(*pairs, strict=True)))
 
 
 def session_memory(count: int = 100_000) -> float:

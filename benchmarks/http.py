@@ -246,7 +246,7 @@ class Child:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ALLOCATOR
         )
-        self.gets = 400 if name in ("httpx", "bilibili-api-python") else 2000
+        self.gets = 200 if name in ("httpx", "bilibili-api-python") else 1000
         self.figures: list[float] = []
 
     def round(self, *, counts: bool) -> None:
@@ -255,18 +255,22 @@ class Child:
         if counts:
             self.figures.append(figure)
 
-    def end(self) -> float:
-        """The median."""
+    def end(self) -> list[float]:
         self.process.communicate("", timeout=10)
-        return statistics.median(self.figures)
+        return self.figures
 
 
-def cpu_per_get(children: dict[str, Child], rounds: int = 15) -> dict[str, float]:
-    """Median CPU seconds per GET of each; rounds of all take turns, and the first round warms up."""
+def cpu_per_get(children: dict[str, Child], rounds: int) -> dict[str, list[float]]:
+    """CPU seconds per GET of each, in each round but the first; rounds of all take turns."""
     for number in range(rounds + 1):
         for child in children.values():
             child.round(counts=number > 0)
     return {name: child.end() for name, child in children.items()}
+
+
+def ratio(figures: list[float], rivals: list[float]) -> float:
+    """The median of the rounds' ratios: what slows the machine for a while slows both sides of one."""
+    return statistics.median(one / other for one, other in zip(figures, rivals, strict=True))
 
 
 if __name__ == "__main__":
