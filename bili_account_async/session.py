@@ -317,7 +317,10 @@ class AccountSession:
         form: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> T:
-        """Call an endpoint, one of ours or one that you declare, and give its record. Raises `BiliError`."""
+        """Call an endpoint, one of ours or one that you declare, and give its record.
+
+        `params` go into the query, `form` into a POST's body; `timeout` replaces the manager's. Raises `BiliError`.
+        """
         record: T = (await self._perform(endpoint, params, form, timeout))[0]
         return record
 
@@ -348,6 +351,8 @@ class AccountSession:
         form: Mapping[str, str] | None,
         timeout: float | None,
     ) -> tuple[T, object, tuple[str, ...], Answer, float, int]:
+        if form is not None and endpoint.method == "GET":
+            raise ValueError(f"form: {endpoint.name} is a GET, which has none: use params")
         manager = self._manager
         engine = manager._running()
         route = (self._routes and self._routes.get(id(endpoint))) or self._admit(engine, endpoint)

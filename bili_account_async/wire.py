@@ -64,10 +64,8 @@ def request_query(endpoint: Endpoint[Any], credential: Credential, params: Mappi
     return urlencode(query, quote_via=quote)
 
 
-def request_form(endpoint: Endpoint[Any], credential: Credential, form: Mapping[str, str] | None) -> bytes | None:
-    """The encoded body of a POST, None for a GET."""
-    if endpoint.method == "GET":
-        return None
+def request_form(endpoint: Endpoint[Any], credential: Credential, form: Mapping[str, str] | None) -> bytes:
+    """The encoded body of a POST."""
     fields = dict(form or {})
     if credential.access_key:
         fields["access_key"] = credential.access_key

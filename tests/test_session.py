@@ -182,6 +182,13 @@ async def test_params_and_access_key_travel_together(sandbox, manager):
     assert sandbox.requests[-1].query == {"p": "1", "access_key": account.app_credential.access_key}
 
 
+async def test_a_get_takes_no_form(sandbox, manager):
+    me = manager.session(sandbox.add_account().credential)
+    with pytest.raises(ValueError, match="form: get_coin_log is a GET, which has none: use params"):
+        await me.call(bili.ENDPOINTS["get_coin_log"], form={"pn": "1"})
+    assert sandbox.requests == ()
+
+
 async def test_an_unknown_field_is_logged_once(sandbox, manager, caplog):
     account = sandbox.add_account()
     sandbox.fault("get_vip_info", Fault.data(lambda data: {**data, "new_thing": 1}))

@@ -83,8 +83,6 @@ def test_a_get_carries_a_token_in_its_query_and_a_cookie_nowhere_but_in_the_head
     endpoint = ENDPOINTS[name]
     assert request_query(endpoint, TOKEN, None) == "access_key=acce55%2B%2F%3D%26%25"
     assert request_query(endpoint, COOKIE, None) == ""
-    assert request_form(endpoint, TOKEN, {"a": "b"}) is None
-    assert request_form(endpoint, COOKIE, None) is None
 
 
 @pytest.mark.parametrize("name", ["update_sign", "clear_sign"])
@@ -92,8 +90,6 @@ def test_a_post_carries_csrf_or_the_token_in_its_form_and_nothing_in_its_query(n
     endpoint, form = ENDPOINTS[name], {"user_sign": "新的 签名&=+%"}
     assert request_query(endpoint, TOKEN, None) == request_query(endpoint, COOKIE, None) == ""
     by_cookie, by_token = request_form(endpoint, COOKIE, form), request_form(endpoint, TOKEN, form)
-    assert by_cookie is not None
-    assert by_token is not None
     assert parse_qsl(by_cookie.decode()) == [("user_sign", "新的 签名&=+%"), ("csrf", "c5rf+/=&%")]
     assert parse_qsl(by_token.decode()) == [("user_sign", "新的 签名&=+%"), ("access_key", "acce55+/=&%")]
     assert form == {"user_sign": "新的 签名&=+%"}
@@ -101,7 +97,6 @@ def test_a_post_carries_csrf_or_the_token_in_its_form_and_nothing_in_its_query(n
 
 def test_an_empty_sign_is_a_field_that_is_there() -> None:
     body = request_form(ENDPOINTS["clear_sign"], COOKIE, {"user_sign": ""})
-    assert body is not None
     assert parse_qsl(body.decode(), keep_blank_values=True)[0] == ("user_sign", "")
 
 
