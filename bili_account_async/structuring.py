@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from enum import StrEnum
+from enum import Enum, StrEnum
 from functools import cache, partial
 from operator import eq
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 
@@ -165,9 +165,9 @@ def _walker(cls: Any, prefix: str, around: tuple[Any, ...] = ()) -> _FieldsWalke
     if not attrs.has(cls) or cls in around:
         return None
     dot, around = f"{prefix}." if prefix else "", (*around, cls)
-    fields = {_wire_name(f): f for f in attrs.fields(attrs.resolve_types(cls, include_extras=True)) if f.init}
-    inner = tuple((name, walker) for name, f in fields.items() if (walker := _walker(f.type, dot + name, around)))
-    size = len(fields) if all(f.default is attrs.NOTHING for f in fields.values()) else -1
+    fields = {_wire_name(f): (f, kind) for f, kind in _fields(cls) if f.init}
+    inner = tuple((name, walker) for name, (_, kind) in fields.items() if (walker := _walker(kind, dot + name, around)))
+    size = len(fields) if all(f.default is attrs.NOTHING for f, _ in fields.values()) else -1
     return _FieldsWalker(dot, frozenset(fields), size, inner)
 
 
@@ -297,6 +297,37 @@ def _as_dict(value: Any) -> Mapping[str, Any]:
     raise _Mismatch.of("an object", value)
 
 
+def _literal_hook(cls: Any) -> Hook:
+    members = {(type(member), member): member for member in get_args(cls)}
+    expected = f"one of {', '.join(map(repr, get_args(cls)))}"
+
+    def hook(value: Any, _: Any) -> Any:
+        try:
+            return members[value.__class__, value]  # 1 and True are equal, and still two things
+        except (KeyError, TypeError):
+            raise _Mismatch.of(expected, value) from None
+
+    return hook
+
+
+def _fields(cls: Any) -> list[tuple[attrs.Attribute[Any], Any]]:
+    """The fields of an attrs class and their types; those of `Page[Item]` have `Item` where `Page` has a variable."""
+    made = get_origin(cls) or cls
+    chosen = dict(zip(getattr(made, "__parameters__", ()), get_args(cls), strict=False))
+    for base in (base for kind in made.__mro__ for base in vars(kind).get("__orig_bases__", ())):
+        parameters = getattr(get_origin(base), "__parameters__", ())
+        chosen |= zip(parameters, (_chosen(kind, chosen) for kind in get_args(base)), strict=False)
+    fields = attrs.fields(attrs.resolve_types(made, include_extras=True))
+    return [(field, _chosen(field.type, chosen)) for field in fields]
+
+
+def _chosen(kind: Any, chosen: Mapping[Any, Any]) -> Any:
+    if isinstance(kind, TypeVar):
+        return chosen.get(kind, kind)
+    parameters = getattr(kind, "__parameters__", ())
+    return kind[tuple(chosen.get(parameter, parameter) for parameter in parameters)] if parameters else kind
+
+
 def _wire_name(field: attrs.Attribute[Any]) -> str:
     return cast(str, field.metadata.get("wire", field.name))
 
@@ -326,12 +357,17 @@ def expectation(kind: Any) -> str:
 def _record_hook(cls: Any) -> Hook:
     """Generate and compile the function that reads `cls` (see the module's first lines)."""
     expects: dict[str, str] = {}
-    scope: dict[str, Any] = {"cls": cls, "Mismatch": _Mismatch, "as_dict": _as_dict, "expects": expects}
+    scope: dict[str, Any] = {
+        "cls": get_origin(cls) or cls,
+        "Mismatch": _Mismatch,
+        "as_dict": _as_dict,
+        "expects": expects,
+    }
     body: list[str] = []
     arguments: list[tuple[str, str]] = []
-    fields: list[Any] = [f for f in attrs.fields(attrs.resolve_types(cls, include_extras=True)) if f.init]
-    for i, field in enumerate(fields):
-        name, kind = _wire_name(field), field.type
+    fields: list[tuple[Any, Any]] = [(field, kind) for field, kind in _fields(cls) if field.init]
+    for i, (field, kind) in enumerate(fields):
+        name = _wire_name(field)
         expects[name] = expectation(kind)
         if kind in _INLINE:
             wrong = f"raise Mismatch.of({expects[name]!r}, v{i})"
@@ -345,7 +381,7 @@ def _record_hook(cls: Any) -> Hook:
             arguments.append((field.alias, f"v{i}"))
         else:
             body += ["if at in o:", *(f"    {line}" for line in read), f"    rest[{field.alias!r}] = v{i}"]
-    optional = any(field.default is not attrs.NOTHING for field in fields)
+    optional = any(field.default is not attrs.NOTHING for field, _ in fields)
     if cls.__module__ == records.__name__:
         scope["Open"] = _opened(cls)
         made = ["record = Open()", *(f"record.{name} = {value}" for name, value in arguments)]
@@ -387,10 +423,9 @@ def _opened(cls: Any) -> Any:
 def _record_unstructure(cls: Any) -> Callable[[Any], Any]:
     from cattrs.gen import make_dict_unstructure_fn, override
 
-    fields = attrs.fields(attrs.resolve_types(cls, include_extras=True))
     overrides: dict[str, Any] = {}
-    for field in fields:
-        overrides[field.name] = override(rename=_wire_name(field), unstruct_hook=_UNSTRUCTURE.get(field.type or object))
+    for field, kind in _fields(cls):
+        overrides[field.name] = override(rename=_wire_name(field), unstruct_hook=_UNSTRUCTURE.get(kind or object))
     return cast(Callable[[Any], Any], make_dict_unstructure_fn(cls, _converter(), **overrides))
 
 
@@ -401,7 +436,6 @@ _CLASSES: dict[Any, Hook] = {
     NoneType: _exactly(NoneType, "null"),
     float: _float,
     Decimal: _decimal,
-    dict: _exactly(dict, "an object"),
 }
 _ANNOTATED: dict[Any, Hook] = {
     ZeroOne: _zero_one,
@@ -423,6 +457,10 @@ def _is_sequence(cls: Any) -> bool:
     return made is list or (made is tuple and arguments[1:] == (...,) * bool(arguments))
 
 
+def _is_plain_literal(cls: Any) -> bool:
+    return get_origin(cls) is Literal and not any(isinstance(member, Enum) for member in get_args(cls))
+
+
 def _is_generic(origin: Any, cls: Any) -> bool:
     return get_origin(cls) is origin
 
@@ -435,6 +473,8 @@ def _converter() -> Converter:
     converter = Converter(detailed_validation=False)
     # cattrs asks the newest predicate first, and exact classes before any predicate.
     converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
+    converter.register_structure_hook_factory(_is_plain_literal, _literal_hook)
+    converter.register_structure_hook_func(partial(eq, dict), _exactly(dict, "an object"))  # but not its subclasses
     converter.register_structure_hook_factory(attrs.has, _record_hook)
     converter.register_unstructure_hook_factory(attrs.has, _record_unstructure)
     converter.register_unstructure_hook_func(

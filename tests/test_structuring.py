@@ -11,11 +11,12 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Optional, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, Optional, TypedDict, TypeVar, get_args, get_origin
 
 import attrs
 import orjson
 import pytest
+from cattrs import StructureHandlerNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
 from samples_of import CHINA, EXPECTED, GETS, payload_of, sample
@@ -501,6 +502,10 @@ class Level(IntEnum):
     HIGH = 2
 
 
+Item = TypeVar("Item")
+Key = TypeVar("Key")
+
+
 class Kind(StrEnum):
     A = "a"
 
@@ -542,6 +547,27 @@ class Comment:
     text: str
     replies: list[Comment]
     parent: Comment | None = None
+
+
+@attrs.frozen
+class Page(Generic[Item]):
+    items: list[Item]
+    after: Item | None = None
+
+
+@attrs.frozen
+class Numbered(Page[Item], Generic[Item, Key]):
+    number: Key = attrs.field(kw_only=True)
+    next: Numbered[Item, Key] | None = attrs.field(kw_only=True, default=None)
+
+
+@attrs.frozen
+class LeafPage(Numbered[Leaf, int]):
+    pass
+
+
+class Row(TypedDict):
+    number: int
 
 
 @attrs.frozen
@@ -637,6 +663,50 @@ def test_a_wrong_value_in_a_user_s_class_is_named_by_its_path(field: str, value:
 def test_a_user_s_validator_that_refuses_is_a_schema_error_at_its_place() -> None:
     assert refusal(Holder, {"inner": {"value": -1}}).path == "inner"
     assert "ValueError" in refusal(Positive, {"value": -1}).expected
+
+
+@pytest.mark.parametrize("kind", [Numbered[Leaf, int], LeafPage])
+def test_a_generic_class_is_read_with_its_arguments(kind: Any) -> None:
+    wire = {"items": [{"name": "a"}], "after": {"name": "b"}, "number": 1, "next": {"items": [], "number": 2}}
+    page = structure(kind, wire)
+    made = type(page)
+    assert made is (get_origin(kind) or kind)
+    following = Numbered([], number=2)  # type: ignore[var-annotated]
+    assert page == made([Leaf(name="a")], Leaf(name="b"), number=1, next=following)
+    assert refusal(kind, wire | {"items": [{"name": 1}]}).path == "items[0].name"
+    assert refusal(kind, wire | {"after": {}}).path == "after.name"
+    assert refusal(kind, wire | {"number": "1"}).path == "number"
+    assert refusal(kind, wire | {"next": {"items": [1], "number": 2}}).path == "next.items[0]"
+    assert structure(kind, unstructure(page)) == page
+    endpoint: Any = Endpoint("get_page", "GET", "api", "/x/page", Auth(), kind)
+    assert drift(endpoint, {"code": 0, "data": wire | {"after": {"name": "b", "novel": 1}}}) == ("data.after.novel",)
+
+
+def test_a_generic_class_without_its_arguments_is_the_programmer_s_mistake() -> None:
+    with pytest.raises(StructureHandlerNotFoundError, match="Item"):
+        structure(Page, {"items": []})
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (Literal["a", 1], "a", "b"),
+        (Literal["a", 1], 1, True),
+        (Literal["a", 1], 1, 1.0),
+        (Literal["a", 1], 1, []),
+        (Row, {"number": 1}, {"number": "1"}),
+        (Row, {"number": 1}, {}),
+        (Row, {"number": 1}, []),
+    ],
+)
+def test_literals_and_typed_dicts_do_not_take_what_is_nearly_right(kind: Any, good: Any, bad: Any) -> None:
+    assert structure(kind, good) == good
+    assert refusal(kind, bad).got
+
+
+def test_a_literal_of_enum_members_is_read_by_their_values() -> None:
+    assert structure(Literal[Level.HIGH], 2) is Level.HIGH  # type: ignore[arg-type]
+    assert refusal(Literal[Level.HIGH], 1).expected
 
 
 def test_a_class_that_holds_itself_can_be_read() -> None:
