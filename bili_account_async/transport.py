@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Coroutine, Mapping
 from functools import partial
+from http.cookies import BaseCookie
 from ssl import SSLContext
 from typing import Any
 from weakref import ReferenceType, ref
@@ -19,7 +20,6 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.hdrs import HOST
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
-from multidict import CIMultiDict
 from yarl import URL
 
 from ._deadlines import Deadlines
@@ -90,11 +90,12 @@ class _Response(aiohttp.ClientResponse):
 class _Request(aiohttp.ClientRequest):
     """Knows whether its connection was used before, and sends nothing on one that has spoken unasked."""
 
-    # All headers are ours and single: taking them whole, and adding none, makes a GET 3 % cheaper.
+    # All headers are ours, merged by the session for this request alone: to take them as they are, and add none but
+    # the host in the place that the pool keeps for it, makes a GET 4 % cheaper.
 
     def update_headers(self, headers: Any) -> None:
-        self.headers = CIMultiDict({HOST: self.url.host_port_subcomponent or ""})
-        self.headers.extend(headers)
+        self.headers = headers
+        self.headers[HOST] = self.url.host_port_subcomponent or ""
 
     def update_auto_headers(self, skip_auto_headers: object) -> None:
         pass
@@ -115,6 +116,17 @@ class _Request(aiohttp.ClientRequest):
         return super().send(conn)
 
 
+class _NoCookies(aiohttp.DummyCookieJar):
+    """aiohttp's makes the empty cookies of each request anew: 1.6 % of a GET."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._none = super().filter_cookies(URL())
+
+    def filter_cookies(self, request_url: URL) -> BaseCookie[str]:
+        return self._none
+
+
 class Pool:
     """One aiohttp connection pool, our own or one that the host application lends."""
 
@@ -133,8 +145,8 @@ class Pool:
         self._client = aiohttp.ClientSession(
             connector=connector,
             connector_owner=borrowed is None,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
+            cookie_jar=_NoCookies(),
+            headers={HOST: "", **headers},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             request_class=_Request,
             response_class=_Response,
