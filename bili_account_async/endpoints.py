@@ -5,7 +5,7 @@ What varies between endpoints stands here and nowhere else; how a call is made i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType, NoneType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -39,6 +39,10 @@ def _one_of(*allowed: object) -> Any:
     return check
 
 
+def _parts(parts: Iterable[Part]) -> tuple[Part, ...]:
+    return tuple(parts)
+
+
 @attrs.frozen
 class Auth:
     """Which credential parts an endpoint needs: `cookie` names those of a cookie, `access_key` says if a token will do.
@@ -47,7 +51,9 @@ class Auth:
     """
 
     cookie: tuple[Part, ...] = attrs.field(
-        default=("sessdata",), validator=attrs.validators.deep_iterable(_one_of("sessdata", "dede_user_id", "bili_jct"))
+        default=("sessdata",),
+        converter=_parts,
+        validator=attrs.validators.deep_iterable(_one_of("sessdata", "dede_user_id", "bili_jct")),
     )
     access_key: bool = True
 

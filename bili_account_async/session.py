@@ -12,7 +12,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from ssl import SSLContext
-from threading import get_ident
 from types import MappingProxyType
 from typing import Any, Generic, TypedDict, TypeVar, Unpack
 
@@ -26,7 +25,7 @@ from ._seam import Seam
 from ._version import __version__
 from .credential import Credential
 from .endpoints import Endpoint, HostName
-from .errors import BiliError, CredentialMissing, ProtocolError, RateLimited, TransportError
+from .errors import BiliError, CredentialMissing, ProtocolError, RateLimited, RequestTimeout, TransportError
 from .limits import CLOSED, HostState, Limiter, Limits, LocalLimiter
 from .retry import Retry, RetryBudget, may_retry
 from .transport import Answer, Pool
@@ -36,6 +35,7 @@ T = TypeVar("T")
 USER_AGENT = f"bili-account-async/{__version__} (unofficial; own account)"
 _log = logging.getLogger("bili_account_async")
 _DRIFT_MAX = 1000
+_TIMEOUT_MAX = 1e9
 
 
 def _base_url(value: str, attribute: attrs.Attribute[str]) -> str:
@@ -51,6 +51,17 @@ def _base_url(value: str, attribute: attrs.Attribute[str]) -> str:
     if url.scheme == "http" and not _is_loopback(url.host):
         raise ValueError(f"{attribute.name}: {expected}, got http://{url.host}")
     return str(url.origin())
+
+
+def _proxy_url(value: str) -> str:
+    try:
+        url = URL(value)
+        usable = url.scheme in ("http", "https") and url.host and url.port
+    except (ValueError, TypeError):
+        usable = False
+    if not usable:
+        raise ValueError("proxy: expected 'http://host:port', with user info if it wants that")
+    return value
 
 
 def _is_loopback(host: str) -> bool:
@@ -142,12 +153,12 @@ class _Engine:
     def __init__(self, manager: SessionManager, seam: Seam) -> None:
         self.seam = seam
         self.loop = seam.loop
-        self.thread = get_ident()
         self.closing: asyncio.Future[None] = seam.loop.create_future()
         self.deadlines = Deadlines(seam)
         self.pool = Pool(
             manager._client_session,
             self.deadlines,
+            loop=seam.loop,
             headers=wire.common_headers(manager._user_agent),
             proxy=manager._proxy,
             ssl=manager._ssl,
@@ -226,7 +237,7 @@ class SessionManager:
         self._timeout = _seconds(timeout)
         self._limiter = limiter
         self._client_session = client_session
-        self._proxy = proxy
+        self._proxy = None if proxy is None else _proxy_url(proxy)
         self._ssl = ssl
         self._user_agent = user_agent or USER_AGENT
         self._observers = (on_request,) if callable(on_request) else tuple(on_request)
@@ -270,22 +281,15 @@ class SessionManager:
 
     def _running(self) -> _Engine:
         engine = self._engine
-        # Before Python 3.12 `get_running_loop` is a system call: 2 µs of a GET's 90 with the one in `current_task`.
-        if engine is None or engine.thread != get_ident() or not engine.loop.is_running():
-            return self._found_running()
-        return engine
-
-    def _found_running(self) -> _Engine:
-        if self._closed:
-            raise RuntimeError("this SessionManager was closed: make the calls inside its `async with`")
-        if self._engine is None:
+        if engine is None:
+            if self._closed:
+                raise RuntimeError("this SessionManager was closed: make the calls inside its `async with`")
             raise RuntimeError(
                 "this SessionManager is not open: use `async with SessionManager() as manager:`, or await its `open()`"
             )
-        if self._engine.loop is not asyncio.get_running_loop():
+        if engine.loop is not asyncio.get_running_loop():
             raise RuntimeError("this SessionManager was opened on another event loop: open one manager in each loop")
-        self._engine.thread = get_ident()  # the loop has moved to another thread
-        return self._engine
+        return engine
 
 
 class AccountSession:
@@ -353,6 +357,9 @@ class AccountSession:
     ) -> tuple[T, object, tuple[str, ...], Answer, float, int]:
         if form is not None and endpoint.method == "GET":
             raise ValueError(f"form: {endpoint.name} is a GET, which has none: use params")
+        if params or form:
+            wire.check_fields("params", params)
+            wire.check_fields("form", form)
         manager = self._manager
         engine = manager._running()
         route = (self._routes and self._routes.get(id(endpoint))) or self._admit(engine, endpoint)
@@ -368,6 +375,13 @@ class AccountSession:
                 raise
             if attempt > 1:
                 talk -= permit.paused
+                if talk <= 0:  # by pauses that overlapped: one that is too long by itself was not waited for
+                    late = RequestTimeout(
+                        "no time is left after the pauses that the server asked for", sent=endpoint.method == "GET"
+                    )
+                    late.endpoint = endpoint.name
+                    limiter.release(permit, late)
+                    raise late
             departed = now()
             try:
                 engine.ensure_open()  # it may have been closed between the grant and this turn of the loop
@@ -490,8 +504,8 @@ class AccountSession:
 
 
 def _seconds(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ValueError(f"timeout: expected a finite number of seconds > 0, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _TIMEOUT_MAX:
+        raise ValueError(f"timeout: expected seconds > 0, and no more than thirty years, got {value!r}")
     return float(value)
 
 

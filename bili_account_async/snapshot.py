@@ -135,8 +135,11 @@ async def fetch_snapshot(
             for task in tasks:
                 task.cancel()
 
+    tasks: list[asyncio.Task[None]] = []
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(fetch(section)) for section in _SECTIONS if section in wanted]
+        for section in _SECTIONS:
+            if section in wanted and not fatal:  # an eager task may have failed already
+                tasks.append(group.create_task(fetch(section)))  # noqa: PERF401 - `fatal` may change on the way
     if fatal:
         raise fatal[0]
     if strict and failures:

@@ -27,6 +27,7 @@ from .errors import BiliError, ProtocolError, RequestTimeout, TransportError
 from .wire import BODY_MAX
 
 _WIRE = "bili_account_async_wire"
+_LENT_CLOSED = "the lent client_session was closed: close it after this SessionManager"
 
 
 class Answer:
@@ -135,23 +136,31 @@ class Pool:
         borrowed: aiohttp.ClientSession | None,
         deadlines: Deadlines,
         *,
+        loop: asyncio.AbstractEventLoop,
         headers: Mapping[str, str],
         proxy: str | None,
         ssl: SSLContext | None,
     ) -> None:
+        if borrowed is not None and borrowed.closed:
+            raise RuntimeError(_LENT_CLOSED)
+        self._borrowed = borrowed
         self._deadlines = deadlines
         # limit=0: the limiter caps what is in flight. Waiting for a connection here would count as talking.
         connector = borrowed.connector if borrowed is not None else aiohttp.TCPConnector(limit=0)
-        self._client = aiohttp.ClientSession(
-            connector=connector,
-            connector_owner=borrowed is None,
-            cookie_jar=_NoCookies(),
-            headers={HOST: "", **headers},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-            request_class=_Request,
-            response_class=_Response,
-            proxy=proxy,
-        )
+        try:
+            self._client = aiohttp.ClientSession(
+                connector=connector,
+                connector_owner=borrowed is None,
+                loop=loop,
+                cookie_jar=_NoCookies(),
+                headers={HOST: "", **headers},
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+                request_class=_Request,
+                response_class=_Response,
+                proxy=proxy,
+            )
+        except RuntimeError:
+            raise RuntimeError("the lent client_session belongs to another event loop: lend one of this loop") from None
         self._ssl = True if ssl is None else ssl
 
     async def exchange(
@@ -180,8 +189,8 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, only a BiliError goes on
             failure = _failure(error, response)
         if response is None:
-            if self._client.closed:
-                raise RuntimeError("the lent client_session was closed: close it after this SessionManager")
+            if self._borrowed is not None and self._borrowed.closed:
+                raise RuntimeError(_LENT_CLOSED)
             return failure
         response.close()
         # Status comes before body in the order of judgement: a refusal stays one if its body breaks.

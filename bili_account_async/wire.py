@@ -56,6 +56,17 @@ def account_headers(credential: Credential) -> dict[str, str]:
     return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies if value is not None)}
 
 
+def check_fields(place: str, fields: Mapping[str, str] | None) -> None:
+    """Refuse, with `ValueError`, what can't be sent as it is meant; the message names the field and shows no value."""
+    for name, value in (fields or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ValueError(f"{place}: expected texts, got {type(name).__name__} {name!r}: {type(value).__name__}")
+        try:
+            f"{name}{value}".encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{place}: {name!r} holds a lone surrogate, which can't be encoded") from None
+
+
 def request_query(endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None) -> str:
     """The encoded query, without `?`."""
     query = dict(params or {})

@@ -105,7 +105,7 @@ def test_configuration_is_frozen_and_keyword_only(cls: Any) -> None:
         cls(1)
 
 
-@pytest.mark.parametrize("timeout", [*NO_SECONDS, INF])
+@pytest.mark.parametrize("timeout", [*NO_SECONDS, INF, 1e307, 10**400])
 def test_a_manager_s_timeout_is_a_finite_number_above_zero(timeout: Any) -> None:
     refused("timeout", SessionManager, timeout=timeout)
 
@@ -115,6 +115,31 @@ async def test_a_call_s_timeout_is_a_finite_number_above_zero_or_none(timeout: A
     async with open_session(Credential(sessdata="a")) as me:
         with pytest.raises(ValueError, match=r"^timeout\b"):
             await get_account_info(me, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "proxy.example:3128",
+        "//proxy.example",
+        "socks5://proxy.example:1080",
+        "http://",
+        "http://p:99999",
+        "",
+        5,
+        b"http://p",
+    ],
+)
+def test_a_proxy_is_an_http_url_and_what_is_wrong_with_it_is_told_without_it(proxy: Any) -> None:
+    message = refused("proxy", SessionManager, proxy=proxy)
+    assert "proxy.example" not in message
+
+
+@pytest.mark.parametrize(
+    "proxy", [None, "http://proxy.example:3128", "https://user:word@proxy.example", "http://[::1]:1/"]
+)
+def test_usual_proxies_are_taken(proxy: str | None) -> None:
+    SessionManager(proxy=proxy)
 
 
 def test_limits_and_a_limiter_exclude_each_other() -> None:
@@ -239,6 +264,11 @@ def test_an_endpoint_needs_an_auth() -> None:
 @pytest.mark.parametrize("cookie", [("SESSDATA",), ("access_key",), "sessdata", ("sessdata", 1)])
 def test_an_auth_names_parts_of_a_cookie(cookie: Any) -> None:
     refused("cookie", Auth, cookie=cookie)
+
+
+def test_an_auth_made_of_a_list_can_still_be_a_key() -> None:
+    parts: Any = ["sessdata", "bili_jct"]
+    assert {Auth(parts): 1} == {Auth(("sessdata", "bili_jct")): 1}
 
 
 def test_an_endpoint_is_a_frozen_value() -> None:

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import pathlib
 import ssl
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import aiohttp
@@ -189,6 +192,17 @@ async def test_a_get_takes_no_form(sandbox, manager):
     assert sandbox.requests == ()
 
 
+@pytest.mark.parametrize("place", ["params", "form"])
+@pytest.mark.parametrize("field", [("a", None), ("a", 1), ("a", True), ("a", ["1", "2"]), (1, "a"), ("a", "\ud800")])
+async def test_params_and_form_are_texts(place, field, sandbox, manager):
+    endpoint = bili.ENDPOINTS["update_sign" if place == "form" else "get_coin_log"]
+    me = manager.session(sandbox.add_account().credential)
+    with pytest.raises(ValueError, match=f"^{place}: .*{field[0]!r}"):
+        await me.call(endpoint, **{place: {"fine": "1", field[0]: field[1]}})
+    assert sandbox.requests == ()
+    assert manager.limits_state() == {}
+
+
 async def test_an_unknown_field_is_logged_once(sandbox, manager, caplog):
     account = sandbox.add_account()
     sandbox.fault("get_vip_info", Fault.data(lambda data: {**data, "new_thing": 1}))
@@ -232,6 +246,17 @@ async def test_a_dead_login_or_risk_control_ends_the_snapshot_at_once(code, erro
     async with asyncio.timeout(2):
         with pytest.raises(error):
             await fetch_snapshot(manager.session(account.credential))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
+async def test_a_snapshot_of_eager_tasks_may_fail_before_any_of_them_waits():
+    class Expired:
+        async def call(self, endpoint, **_):
+            raise bili.NotLoggedIn("no", code=-101)
+
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    with pytest.raises(bili.NotLoggedIn):
+        await fetch_snapshot(Expired())
 
 
 async def test_a_strict_snapshot_raises_every_failure(sandbox, manager):
@@ -298,6 +323,25 @@ async def test_a_closed_client_session_is_refused_at_entry():
         SessionManager(client_session=lent)
 
 
+async def test_a_client_session_that_was_closed_before_the_opening_is_refused_there():
+    lent = aiohttp.ClientSession()
+    manager = SessionManager(client_session=lent)
+    await lent.close()
+    with pytest.raises(RuntimeError, match="client_session was closed"):
+        await manager.open()
+
+
+def test_a_client_session_of_another_event_loop_is_refused_at_the_opening():
+    async def lend() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        lent = first.run(lend())
+        with pytest.raises(RuntimeError, match="client_session belongs to another event loop"):
+            second.run(SessionManager(client_session=lent).open())
+        first.run(lent.close())
+
+
 async def test_the_user_agent_names_the_package(sandbox, manager):
     await get_account_info(manager.session(sandbox.add_account().credential))
     assert sandbox.requests[0].headers["User-Agent"].startswith(f"bili-account-async/{bili.__version__}")
@@ -354,6 +398,33 @@ class TestProgrammersMistakes:
             with pytest.raises(RuntimeError, match="another event loop"):
                 second.run(get_account_info(manager.session(Credential(sessdata="x"))))
             first.run(manager.close())
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    async def test_use_in_a_forked_child(self, sandbox, manager):
+        me = manager.session(sandbox.add_account().credential)
+        await get_account_info(me)  # its connection is in the pool, and in the child
+        if not (child := os.fork()):
+            try:
+                get_account_info(me).send(None)
+            except RuntimeError:
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222 - it ends at once
+        assert len(sandbox.requests) == 1
+
+    def test_a_loop_may_move_to_another_thread(self):
+        loop = asyncio.new_event_loop()
+        manager = SessionManager(retry=Retry.none(), hosts=Hosts(api="http://127.0.0.1:9"))
+        try:
+            loop.run_until_complete(manager.open())
+            with ThreadPoolExecutor(1) as thread, pytest.raises(bili.TransportError, match="can't connect"):
+                thread.submit(
+                    loop.run_until_complete, get_account_info(manager.session(Credential(sessdata="x")))
+                ).result()
+            loop.run_until_complete(manager.close())
+        finally:
+            loop.close()
 
     def test_limits_and_limiter_together(self):
         with pytest.raises(ValueError, match="limiter"):

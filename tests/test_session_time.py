@@ -335,6 +335,21 @@ async def test_pauses_add_up_over_the_attempts_of_a_call():
         assert now() == 8
 
 
+@run_virtual
+async def test_pauses_that_overlap_leave_no_attempt_without_time():
+    slow = answer(412, Retry_After="4")
+    async with managed(slow, (3.5, slow), retry=Retry(attempts=9)) as (manager, pool):
+        first = asyncio.create_task(outcome(get_vip_info(manager.session(credential(1)), timeout=5)))
+        second = asyncio.create_task(outcome(get_vip_info(manager.session(credential(2)), timeout=20)))
+        error = await first
+        assert type(error) is RequestTimeout
+        assert now() == 7.5
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        assert [state.in_flight for state in manager.limits_state().values()] == [0]
+        assert min(sent.seconds for sent in pool.sent) > 0
+
+
 @pytest.mark.parametrize("limits", [Limits.none(), Limits(host=RateLimit(rate=1, burst=1), concurrency=1)])
 @run_virtual
 async def test_a_pause_that_outlasts_the_timeout_raises_at_once_for_whoever_met_it_new_calls_and_queued_ones(

@@ -26,6 +26,7 @@ from bili_account_async import (
     get_account_info,
     update_sign,
 )
+from bili_account_async.limits import CLOSED
 
 ME = Credential(sessdata="me", dede_user_id=1, bili_jct="jct")
 CALLS = 1_000
@@ -166,6 +167,7 @@ async def test_closing_leaves_the_lent_pool_open_and_takes_only_our_calls_with_i
         await manager.close()
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(result) for result in results} == {RuntimeError}
+        assert {str(result) for result in results} == {CLOSED}
         await turn_until(lambda: server.open == 1)
         assert not client.closed
         assert not theirs.done()
