@@ -128,8 +128,14 @@ class CardType(_OpenInt):
     OTHER = 6
 
 
+class _Record:
+    """What `structuring` may fill field by field. It has the place for weak references, and records their fields."""
+
+    __slots__ = ("__weakref__",)
+
+
 @attrs.frozen(kw_only=True)
-class AccountInfo:
+class AccountInfo(_Record):
     """The account's profile, from account info."""
 
     mid: int
@@ -148,7 +154,7 @@ class AccountInfo:
 
 
 @attrs.frozen(kw_only=True)
-class DailyRewards:
+class DailyRewards(_Record):
     """What brought experience, from daily rewards. `login`, `watch` and `share` count today (5 each)."""
 
     login: bool
@@ -163,7 +169,7 @@ class DailyRewards:
 
 
 @attrs.frozen(kw_only=True)
-class VipInfo:
+class VipInfo(_Record):
     """The membership, from VIP info."""
 
     mid: int
@@ -177,7 +183,7 @@ class VipInfo:
 
 
 @attrs.frozen(kw_only=True)
-class BindingInfo:
+class BindingInfo(_Record):
     """What is bound to the account, from security info."""
 
     hide_tel: str
@@ -194,7 +200,7 @@ class BindingInfo:
 
 
 @attrs.frozen(kw_only=True)
-class PasswordSafety:
+class PasswordSafety(_Record):
     """How safe the password is, from security info. The scores go from 0 to 100."""
 
     score: int = wire("Score")
@@ -206,7 +212,7 @@ class PasswordSafety:
 
 
 @attrs.frozen(kw_only=True)
-class SnsBindings:
+class SnsBindings(_Record):
     """Other networks whose login opens this account, from security info."""
 
     weibo_bind: ZeroOne
@@ -215,7 +221,7 @@ class SnsBindings:
 
 
 @attrs.frozen(kw_only=True)
-class OtherSecurity:
+class OtherSecurity(_Record):
     """The rest of security info."""
 
     skip_verify: bool = wire("skipVerify")
@@ -223,7 +229,7 @@ class OtherSecurity:
 
 
 @attrs.frozen(kw_only=True)
-class SecurityInfo:
+class SecurityInfo(_Record):
     """All of security info."""
 
     account_info: BindingInfo
@@ -233,7 +239,7 @@ class SecurityInfo:
 
 
 @attrs.frozen(kw_only=True)
-class RealnameApplication:
+class RealnameApplication(_Record):
     """The application for real-name certification. Name and card number come masked by the server."""
 
     status: RealnameApplicationStatus
@@ -245,7 +251,7 @@ class RealnameApplication:
 
 
 @attrs.frozen(kw_only=True)
-class CoinLogEntry:
+class CoinLogEntry(_Record):
     """One change of the coin balance."""
 
     time: ChinaTime
@@ -258,7 +264,7 @@ _EXACT = Context(prec=1000)
 
 
 @attrs.frozen(kw_only=True)
-class CoinLog:
+class CoinLog(_Record):
     """The coin balance's changes of the last week, newest first, from the coin log."""
 
     entries: Annotated[tuple[CoinLogEntry, ...], NULL_IS_EMPTY] = wire("list")

@@ -17,6 +17,7 @@ from strategies import ENUMS, RECORDS, decimals, fuzz, values
 
 import bili_account_async as bili
 from bili_account_async import CardType, CoinLog, CoinLogEntry, PasswordLevel, Sex, VipStatus
+from bili_account_async.structuring import hook_for
 
 FIELDS = {
     "AccountInfo": "mid uname userid sign birthday sex nick_free rank",
@@ -253,3 +254,9 @@ def test_names_are_looked_up_as_in_any_enum() -> None:
 
 def test_a_china_time_is_equal_to_the_same_moment_in_utc() -> None:
     assert entry("1", datetime(2020, 5, 19, 8, tzinfo=CHINA)) == entry("1", datetime(2020, 5, 19, 0, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("cls", RECORDS)
+def test_reading_a_record_leaves_no_trace_on_its_class(cls: Any) -> None:
+    hook_for(cls)
+    assert cls.__subclasses__() == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, MutableSequence, MutableSet, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, Literal, Optional, TypedDict, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar, get_args, get_origin
 
 import attrs
 import orjson
@@ -42,6 +43,7 @@ from bili_account_async import (
     unstructure,
 )
 from bili_account_async.records import ChinaTime, IsoDay, UnixMilliseconds, ZeroOne
+from bili_account_async.structuring import hook_for
 from bili_account_async.wire import Decoder
 
 every_get = pytest.mark.parametrize("name", GETS)
@@ -566,6 +568,33 @@ class LeafPage(Numbered[Leaf, int]):
     pass
 
 
+@attrs.frozen
+class Grouped(Page[list[Item]], Generic[Item]):
+    """`Item` is one thing here and another in `Page`."""
+
+    first: Item = attrs.field(kw_only=True)
+
+
+@attrs.frozen(slots=False)
+class Left(Generic[Item]):
+    left: Item
+
+
+@attrs.frozen(slots=False)
+class Right(Generic[Item]):
+    right: Item
+
+
+@attrs.frozen(slots=False)
+class Both(Left[int], Right[str]):
+    both: tuple[ChinaTime, ...] = attrs.field(kw_only=True, default=())
+
+
+class Point(NamedTuple):
+    x: int
+    name: str
+
+
 class Row(TypedDict):
     number: int
 
@@ -682,6 +711,34 @@ def test_a_generic_class_is_read_with_its_arguments(kind: Any) -> None:
     assert drift(endpoint, {"code": 0, "data": wire | {"after": {"name": "b", "novel": 1}}}) == ("data.after.novel",)
 
 
+@pytest.mark.parametrize(
+    ("kind", "good", "record", "bad", "path"),
+    [
+        (
+            Grouped[int],
+            {"items": [[1], [2, 3]], "after": [4], "first": 5},
+            Grouped([[1], [2, 3]], [4], first=5),
+            [{"items": [1]}, {"items": [["1"]]}, {"after": 4}, {"first": [5]}],
+            ["items[0]", "items[0][0]", "after", "first"],
+        ),
+        (
+            Both,
+            {"left": 1, "right": "r", "both": ["2024-01-02 03:04:05"]},
+            Both(left=1, right="r", both=(datetime(2024, 1, 1, 19, 4, 5, tzinfo=UTC),)),
+            [{"left": "1"}, {"right": 1}, {"both": ["2024-01-02"]}],
+            ["left", "right", "both[0]"],
+        ),
+    ],
+)
+def test_a_variable_that_serves_several_classes_is_told_apart(
+    kind: Any, good: Any, record: Any, bad: Any, path: Any
+) -> None:
+    assert structure(kind, good) == record
+    assert [refusal(kind, good | change).path for change in bad] == path
+    assert structure(kind, unstructure(structure(kind, good))) == record
+    assert json.loads(json.dumps(unstructure(record))) == good
+
+
 def test_a_generic_class_without_its_arguments_is_the_programmer_s_mistake() -> None:
     with pytest.raises(StructureHandlerNotFoundError, match="Item"):
         structure(Page, {"items": []})
@@ -697,6 +754,8 @@ def test_a_generic_class_without_its_arguments_is_the_programmer_s_mistake() -> 
         (Row, {"number": 1}, {"number": "1"}),
         (Row, {"number": 1}, {}),
         (Row, {"number": 1}, []),
+        (Literal[Level.HIGH], 2, 2.0),
+        (Literal[Level.HIGH], 2, 1),
     ],
 )
 def test_literals_and_typed_dicts_do_not_take_what_is_nearly_right(kind: Any, good: Any, bad: Any) -> None:
@@ -706,7 +765,46 @@ def test_literals_and_typed_dicts_do_not_take_what_is_nearly_right(kind: Any, go
 
 def test_a_literal_of_enum_members_is_read_by_their_values() -> None:
     assert structure(Literal[Level.HIGH], 2) is Level.HIGH  # type: ignore[arg-type]
-    assert refusal(Literal[Level.HIGH], 1).expected
+
+
+@pytest.mark.parametrize("wrong", [True, 2.0, "2", None, [], 3])
+def test_an_enum_of_several_types_takes_none_of_what_equals_its_values(wrong: Any) -> None:
+    assert structure(Mixed, 2) is Mixed.TWO
+    assert refusal(Mixed, wrong).expected.startswith(("Mixed", "a valid Mixed"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        (Sequence[int], (1, 2)),
+        (MutableSequence[int], [1, 2]),
+        (set[int], {1, 2}),
+        (frozenset[int], frozenset({1, 2})),
+        (AbstractSet[int], frozenset({1, 2})),
+        (MutableSet[int], {1, 2}),
+        (deque[int], deque([1, 2])),
+        (tuple[int, int], (1, 2)),
+    ],
+)
+def test_every_collection_is_made_of_a_list_and_of_nothing_else(kind: Any, made: Any) -> None:
+    value = structure(kind, [1, 2])
+    assert (value, type(value)) == (made, type(made))
+    for wrong in ("12", {1: 2}, None, 5, (1, 2)):
+        assert refusal(kind, wrong).expected.startswith("a list")
+    assert refusal(kind, [1, "2"]).path == "[1]"
+
+
+def test_a_named_tuple_is_made_of_a_list_of_its_length() -> None:
+    assert structure(Point, [1, "a"]) == Point(1, "a")
+    assert refusal(tuple[Point, Point], [[1, "a"], [2, 3]]).path == "[1][1]"
+    for wrong in ("ab", {"x": 1, "name": "a"}, [1], [1, "a", 2]):
+        assert "a list of 2" in refusal(Point, wrong).expected
+
+
+@pytest.mark.parametrize("kind", [datetime, datetime | None, date | None, int | str, Iterable[int]])
+def test_what_no_json_can_mean_is_the_programmer_s_mistake_before_any_reply(kind: Any) -> None:
+    with pytest.raises(StructureHandlerNotFoundError):
+        hook_for(kind)
 
 
 def test_a_class_that_holds_itself_can_be_read() -> None:
