@@ -357,9 +357,8 @@ class AccountSession:
     ) -> tuple[T, object, tuple[str, ...], Answer, float, int]:
         if form is not None and endpoint.method == "GET":
             raise ValueError(f"form: {endpoint.name} is a GET, which has none: use params")
-        if params or form:
-            wire.check_fields("params", params)
-            wire.check_fields("form", form)
+        params = params and wire.texts("params", params)
+        form = form and wire.texts("form", form)
         manager = self._manager
         engine = manager._running()
         route = (self._routes and self._routes.get(id(endpoint))) or self._admit(engine, endpoint)

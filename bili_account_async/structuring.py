@@ -8,6 +8,7 @@ exact type in line, a call per field less, and a mismatch knows its path without
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import abc, deque
 from collections.abc import Callable, Mapping
@@ -22,7 +23,6 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    NamedTuple,
     NoReturn,
     TypeVar,
     Union,
@@ -30,6 +30,7 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
+    is_typeddict,
 )
 
 import attrs
@@ -60,6 +61,13 @@ class _Mismatch(Exception):
     @classmethod
     def of(cls, expected: str, value: object) -> _Mismatch:
         return cls(expected, told(value))
+
+    @classmethod
+    def in_list(cls, expected: str, error: Exception, items: list[Any], index: int) -> _Mismatch:
+        """The same for an item."""
+        mismatch = cls.of(f"{expected} ({type(error).__name__})", items[index] if index < len(items) else items)
+        mismatch.path.append(index)
+        return mismatch
 
     @classmethod
     def at(cls, place: str, source: Mapping[str, Any], expected: str, error: Exception) -> _Mismatch:
@@ -205,7 +213,9 @@ def _number(value: Any, _: Any = None) -> float:
 _COMMON_DECIMALS = {tenths / 10: Decimal(tenths) / 10 for tenths in range(-100, 101)}
 
 
-def _decimal(value: Any, _: Any) -> Decimal:
+def _decimal(value: Any, cls: Any) -> Decimal:
+    if cls is not Decimal:  # its subclasses come here too
+        return cast(Decimal, cls(_decimal(value, Decimal)))
     if value.__class__ is int or value.__class__ is float:
         common = _COMMON_DECIMALS.get(value)  # nearly all changes of coins: 0.05 µs instead of 0.2 to 0.5
         if common is not None:
@@ -221,11 +231,12 @@ def _zero_one(value: Any, _: Any) -> bool:
     return value == 1
 
 
-def _float(value: Any, _: Any) -> float:
+def _float(value: Any, cls: Any) -> float:
     try:
-        return float(_number(value))
+        number = float(_number(value))
     except OverflowError:
         raise _Mismatch.of("a finite number", value) from None
+    return number if cls is float else cast(float, cls(number))
 
 
 def _day(value: Any, _: Any) -> date | None:
@@ -281,6 +292,10 @@ def _enum_hook(cls: type[_OpenEnum]) -> Hook:
 
 def _plain_enum_hook(cls: type[Enum]) -> Hook:
     kinds = {type(member.value) for member in cls}  # 1, 1.0 and True are equal, and still three things
+    if kinds.isdisjoint((int, float, str, bool, NoneType)):
+        from cattrs import StructureHandlerNotFoundError
+
+        raise StructureHandlerNotFoundError(f"no value of {cls.__name__} can be told in JSON", cls)
 
     def hook(value: Any, _: Any) -> Any:
         if value.__class__ not in kinds:
@@ -298,7 +313,7 @@ def _optional_hook(cls: Any) -> Hook:
 
 def _collection_hook(cls: Any) -> Hook:
     made, item = _COLLECTIONS[get_origin(cls) or cls], (get_args(cls) or (Any,))[0]
-    read = hook_for(item)
+    read, expected = hook_for(item), expectation(item)
 
     def hook(value: Any, _: Any) -> Any:
         if value.__class__ is not list:
@@ -310,16 +325,16 @@ def _collection_hook(cls: Any) -> Hook:
         except _Mismatch as mismatch:
             mismatch.path.append(len(items))
             raise
+        except Exception as error:  # noqa: BLE001 - an enum or a validator that refuses, or whatever a user's hook raises
+            raise _Mismatch.in_list(expected, error, value, len(items)) from None
         return items if made is list else made(items)
 
     return hook
 
 
 def _fixed_tuple_hook(cls: Any) -> Hook:
-    named = get_origin(cls) is None
-    kinds = get_type_hints(cls, include_extras=True).values() if named else get_args(cls)
-    made = cls._make if named else tuple
-    reads = [(hook_for(kind), kind) for kind in kinds]
+    made = tuple if get_origin(cls) else cls._make
+    reads = [(hook_for(kind), kind) for kind in _kinds(cls)]
 
     def hook(value: Any, _: Any) -> Any:
         if value.__class__ is not list or len(value) != len(reads):
@@ -331,9 +346,37 @@ def _fixed_tuple_hook(cls: Any) -> Hook:
         except _Mismatch as mismatch:
             mismatch.path.append(len(items))
             raise
+        except Exception as error:  # noqa: BLE001 - as above
+            raise _Mismatch.in_list(expectation(reads[len(items)][1]), error, value, len(items)) from None
         return made(items)
 
     return hook
+
+
+def _kinds(cls: Any) -> tuple[Any, ...]:
+    """The types of a fixed tuple's or a named tuple's places."""
+    return get_args(cls) if get_origin(cls) else tuple(get_type_hints(cls, include_extras=True).values())
+
+
+def _mapping_hook(cls: Any) -> Hook:
+    key, item = get_args(cls) or (Any, Any)
+    read_key, read = hook_for(key), hook_for(item)
+
+    def hook(value: Any, _: Any) -> Any:
+        source = _as_dict(value)
+        try:
+            return {read_key(name, key): read(element, item) for name, element in source.items()}
+        except _Mismatch as mismatch:
+            mismatch.path.append("*")  # the key is the server's own text, which an error must not show
+            raise
+
+    return hook
+
+
+def _object_hook(make: Callable[..., Hook], cls: Any) -> Hook:
+    """cattrs' own hook for a dataclass or a typed dict, which by itself may take a list or a text for an object."""
+    read = make(cls, _converter())
+    return lambda value, kind: read(_as_dict(value), kind)
 
 
 def _null_is_empty(cls: Any) -> Hook:
@@ -374,7 +417,16 @@ def _fields(cls: Any) -> list[tuple[attrs.Attribute[Any], Any]]:
             variables.setdefault(get_origin(base), tuple(_chosen(argument, chosen) for argument in get_args(base)))
         own = {field.name for field in vars(kind).get("__attrs_attrs__", ()) if not field.inherited}
         types = {field.name: _chosen(field.type, chosen) for field in fields if field.name in own} | types
-    return [(field, types[field.name]) for field in fields]
+    return [(field, _hashable(types[field.name])) for field in fields]
+
+
+def _hashable(kind: Any) -> Any:
+    """The type itself, if only its note is something that can be no key."""
+    try:
+        hash(kind)
+    except TypeError:
+        return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return kind
 
 
 def _chosen(kind: Any, chosen: Mapping[Any, Any]) -> Any:
@@ -481,10 +533,15 @@ def _record_unstructure(cls: Any) -> Callable[[Any], Any]:
     overrides: dict[str, Any] = {}
     for field, kind in _fields(cls):
         hook, variables = _UNSTRUCTURE.get(kind or object), getattr(field.type, "__parameters__", ())
-        if hook is None and (variables or isinstance(field.type, TypeVar)):
-            hook = _converter().unstructure  # by the value: cattrs mixes up a variable that serves several classes
+        if hook is None and (variables or isinstance(field.type, TypeVar) or kind is not field.type):
+            hook = _converter().unstructure  # by the value: cattrs mixes such variables up
         overrides[field.name] = override(rename=_wire_name(field), unstruct_hook=hook)
     return cast(Callable[[Any], Any], make_dict_unstructure_fn(cls, _converter(), **overrides))
+
+
+def _fixed_tuple_unstructure(cls: Any) -> Callable[[Any], Any]:
+    each = [_UNSTRUCTURE.get(kind) or _converter().unstructure for kind in _kinds(cls)]
+    return lambda items: [one(item) for one, item in zip(each, items, strict=True)]
 
 
 def _collection_unstructure(cls: Any) -> Callable[[Any], Any]:
@@ -534,8 +591,24 @@ def _is_collection(cls: Any) -> bool:
 
 
 def _is_fixed_tuple(cls: Any) -> bool:
-    named = isinstance(cls, type) and issubclass(cls, tuple) and NamedTuple in cls.__dict__.get("__orig_bases__", ())
-    return named or (get_origin(cls) is tuple and get_args(cls)[1:] != (...,))
+    named = isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_make") and get_type_hints(cls)
+    return (
+        bool(named)
+        or cls == tuple[()]
+        or (get_origin(cls) is tuple and bool(get_args(cls)) and get_args(cls)[1:] != (...,))
+    )
+
+
+def _is_mapping(cls: Any) -> bool:
+    return (get_origin(cls) or cls) in (dict, abc.Mapping, abc.MutableMapping)
+
+
+def _is_dataclass(cls: Any) -> bool:
+    return dataclasses.is_dataclass(get_origin(cls) or cls)
+
+
+def _is_typed_dict(cls: Any) -> bool:
+    return is_typeddict(get_origin(cls) or cls)
 
 
 def _is_enum(cls: Any) -> bool:
@@ -554,6 +627,7 @@ def _is_generic(origin: Any, cls: Any) -> bool:
 def _converter() -> Converter:
     """Made, and cattrs imported, on first use: a program that only imports the package waits 4 % less."""
     from cattrs import Converter
+    from cattrs.gen import make_dict_structure_fn, typeddicts
 
     converter = Converter(detailed_validation=False)
     # cattrs asks the newest predicate first, and exact classes before any predicate.
@@ -562,10 +636,13 @@ def _converter() -> Converter:
     converter.register_structure_hook_factory(_is_optional, _optional_hook)
     converter.register_structure_hook_factory(_is_enum, _plain_enum_hook)
     converter.register_structure_hook_factory(partial(_is_generic, Literal), _literal_hook)
-    converter.register_structure_hook_func(partial(eq, dict), _exactly(dict, "an object"))  # but not its subclasses
+    converter.register_structure_hook_factory(_is_mapping, _mapping_hook)
+    converter.register_structure_hook_factory(_is_dataclass, partial(_object_hook, make_dict_structure_fn))
+    converter.register_structure_hook_factory(_is_typed_dict, partial(_object_hook, typeddicts.make_dict_structure_fn))
     converter.register_structure_hook_factory(attrs.has, _record_hook)
     converter.register_unstructure_hook_factory(attrs.has, _record_unstructure)
     converter.register_unstructure_hook_factory(_is_collection, _collection_unstructure)
+    converter.register_unstructure_hook_factory(_is_fixed_tuple, _fixed_tuple_unstructure)
     converter.register_structure_hook_factory(lambda t: NULL_IS_EMPTY in getattr(t, "__metadata__", ()), _null_is_empty)
     for annotated, hook in _ANNOTATED.items():
         converter.register_structure_hook_func(partial(eq, annotated), hook)
@@ -579,9 +656,10 @@ def _converter() -> Converter:
     converter.register_unstructure_hook(Decimal, _plain_number)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     converter.register_unstructure_hook(date, date.isoformat)
-    converter.register_unstructure_hook_func(partial(_is_generic, frozenset), sorted)
+    converter.register_unstructure_hook_func(partial(eq, frozenset[str]), sorted)
     converter.register_unstructure_hook_func(
-        partial(_is_generic, Mapping), lambda items: {key: converter.unstructure(items[key]) for key in items}
+        partial(_is_generic, Mapping),
+        lambda items: {converter.unstructure(key): converter.unstructure(items[key]) for key in items},
     )
     converter.register_unstructure_hook(BiliError, lambda error: {"type": type(error).__name__, "message": str(error)})
     return converter

@@ -33,6 +33,7 @@ DAY = 86400.0
 _LIMIT_CODES: dict[int, Scope] = {-412: "host", -509: "account", -702: "account", -799: "account"}
 _LIMIT_STATUSES = (412, 429)
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ENVELOPE = frozenset({"code", "message", "ttl"})
 
 
@@ -56,15 +57,17 @@ def account_headers(credential: Credential) -> dict[str, str]:
     return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies if value is not None)}
 
 
-def check_fields(place: str, fields: Mapping[str, str] | None) -> None:
-    """Refuse, with `ValueError`, what can't be sent as it is meant; the message names the field and shows no value."""
-    for name, value in (fields or {}).items():
+def texts(place: str, fields: Mapping[str, str]) -> dict[str, str]:
+    """A copy of the caller's fields, who may change theirs while the call waits.
+
+    Raises `ValueError` for what can't be sent as it is meant; the message names the field and shows no value.
+    """
+    for name, value in fields.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ValueError(f"{place}: expected texts, got {type(name).__name__} {name!r}: {type(value).__name__}")
-        try:
-            f"{name}{value}".encode()
-        except UnicodeEncodeError:
-            raise ValueError(f"{place}: {name!r} holds a lone surrogate, which can't be encoded") from None
+        if _SURROGATE.search(name) or _SURROGATE.search(value):
+            raise ValueError(f"{place}: {name!r} holds a lone surrogate, which can't be encoded")
+    return {str.__str__(name): str.__str__(value) for name, value in fields.items()}  # what a str enum's own may not be
 
 
 def request_query(endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None) -> str:

@@ -7,6 +7,7 @@ import pathlib
 import ssl
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import Any
 
 import aiohttp
@@ -201,6 +202,22 @@ async def test_params_and_form_are_texts(place, field, sandbox, manager):
         await me.call(endpoint, **{place: {"fine": "1", field[0]: field[1]}})
     assert sandbox.requests == ()
     assert manager.limits_state() == {}
+
+
+async def test_params_are_those_of_the_moment_of_the_call_and_mean_their_text(sandbox):
+    class Order(str, Enum):  # noqa: UP042 - its `str` is its name
+        NEWEST = "new"
+
+    params = {"order": Order.NEWEST, "page": "1"}
+    limits = Limits(host=bili.RateLimit(rate=50, burst=1))
+    async with SessionManager(hosts=sandbox.hosts, limits=limits) as manager:
+        me = manager.session(sandbox.add_account().credential)
+        await get_account_info(me)
+        call = asyncio.create_task(me.call(bili.ENDPOINTS["get_coin_log"], params=params))
+        await asyncio.sleep(0)
+        params["page"] = "2"
+        await call
+    assert sandbox.requests[-1].query == {"order": "new", "page": "1"}
 
 
 async def test_an_unknown_field_is_logged_once(sandbox, manager, caplog):

@@ -6,8 +6,9 @@ import json
 import math
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, MutableSequence, MutableSet, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, MutableSet, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
@@ -517,6 +518,32 @@ class Mixed(Enum):
     TWO = 2
 
 
+class Band(float, Enum):
+    LOW = 1.5
+
+
+class Coined(Enum):
+    ONE = Decimal(1)
+
+
+class Row(TypedDict, total=False):
+    number: int
+
+
+class Point(NamedTuple):
+    x: int
+    name: str
+
+
+class FurtherPoint(Point):
+    pass
+
+
+@dataclass
+class Plain:
+    number: int = 0
+
+
 @attrs.frozen(kw_only=True)
 class Leaf:
     name: str
@@ -542,6 +569,15 @@ class Tree:
     choice: Literal["x", "y"] = "x"
     table: dict[str, int] = attrs.field(factory=dict)
     anything: Any = None
+    levels: list[Level] = attrs.field(factory=list)
+    bands: tuple[Band, ...] = ()
+    pair: tuple[int, Level] | None = None
+    row: Row | None = None
+    plain: Plain | None = None
+    bare: Mapping | None = None  # type: ignore[type-arg]
+    noted: Annotated[int, {"a note": "that can be no key"}] = 0
+    names: frozenset[Level] = frozenset()
+    point: FurtherPoint | None = None
 
 
 @attrs.frozen
@@ -590,15 +626,6 @@ class Both(Left[int], Right[str]):
     both: tuple[ChinaTime, ...] = attrs.field(kw_only=True, default=())
 
 
-class Point(NamedTuple):
-    x: int
-    name: str
-
-
-class Row(TypedDict):
-    number: int
-
-
 @attrs.frozen
 class Positive:
     value: int = attrs.field(validator=attrs.validators.gt(0))
@@ -623,6 +650,15 @@ MOST = LEAST | {
     "choice": "y",
     "table": {"a": 1},
     "anything": [{"free": None}],
+    "levels": [2, 1],
+    "bands": [1.5],
+    "pair": [1, 2],
+    "row": {"number": 1},
+    "plain": {"number": 2},
+    "bare": {"a": [1]},
+    "noted": 4,
+    "names": [2, 1],
+    "point": [1, "p"],
 }
 
 
@@ -645,13 +681,24 @@ def test_a_user_s_class_is_read_with_nested_optional_and_renamed_fields() -> Non
         choice="y",
         table={"a": 1},
         anything=[{"free": None}],
+        levels=[Level.HIGH, Level.LOW],
+        bands=(Band.LOW,),
+        pair=(1, Level.HIGH),
+        row={"number": 1},
+        plain=Plain(2),
+        bare={"a": [1]},
+        noted=4,
+        names=frozenset(Level),
+        point=FurtherPoint(1, "p"),
     )
+    assert [type(item) for item in (tree.bands[0], tree.point)] == [Band, FurtherPoint]
     assert (type(tree.level), type(tree.kind), type(tree.leaves[0].weight)) == (Level, Kind, float)
 
 
 def test_a_user_s_record_comes_back_from_unstructure() -> None:
     tree = structure(Tree, MOST)
     wire = unstructure(tree)
+    wire["names"].sort(reverse=True)
     assert json.loads(json.dumps(wire)) == MOST | {"leaf": {"name": "l", "weight": 0.5}}
     assert structure(Tree, wire) == tree
 
@@ -679,7 +726,16 @@ def test_a_user_s_record_comes_back_from_unstructure() -> None:
         ("when", "1000", "when"),
         ("choice", "z", "choice"),
         ("table", [["a", 1]], "table"),
-        ("table", {"a": "1"}, "table"),
+        ("table", {"a": "1"}, "table.*"),
+        ("levels", [1, 7], "levels[1]"),
+        ("bands", [1.5, 2], "bands[1]"),
+        ("pair", [1, 7], "pair[1]"),
+        ("row", [], "row"),
+        ("row", {"number": "1"}, "row"),
+        ("plain", "x", "plain"),
+        ("plain", [1], "plain"),
+        ("bare", [], "bare"),
+        ("bare", "", "bare"),
     ],
 )
 def test_a_wrong_value_in_a_user_s_class_is_named_by_its_path(field: str, value: Any, path: str) -> None:
@@ -752,7 +808,7 @@ def test_a_generic_class_without_its_arguments_is_the_programmer_s_mistake() -> 
         (Literal["a", 1], 1, 1.0),
         (Literal["a", 1], 1, []),
         (Row, {"number": 1}, {"number": "1"}),
-        (Row, {"number": 1}, {}),
+        (Row, {}, [{"number": 1}]),
         (Row, {"number": 1}, []),
         (Literal[Level.HIGH], 2, 2.0),
         (Literal[Level.HIGH], 2, 1),
@@ -801,7 +857,7 @@ def test_a_named_tuple_is_made_of_a_list_of_its_length() -> None:
         assert "a list of 2" in refusal(Point, wrong).expected
 
 
-@pytest.mark.parametrize("kind", [datetime, datetime | None, date | None, int | str, Iterable[int]])
+@pytest.mark.parametrize("kind", [datetime, datetime | None, date | None, int | str, Iterable[int], Coined])
 def test_what_no_json_can_mean_is_the_programmer_s_mistake_before_any_reply(kind: Any) -> None:
     with pytest.raises(StructureHandlerNotFoundError):
         hook_for(kind)
