@@ -86,12 +86,12 @@ class Credential:
         return _made(f"{os.fspath(path)}: {made}" if isinstance(made, str) else made)
 
     @staticmethod
-    def from_env(environ: Mapping[str, str] = os.environ) -> Credential:
+    def from_env(environ: Mapping[str, str] | None = None) -> Credential:
         """Read `BILI_COOKIE`, or `BILI_SESSDATA` with `BILI_DEDE_USER_ID` and `BILI_JCT`, or `BILI_ACCESS_KEY`.
 
         An empty variable counts as unset. Two ways at once are a `CredentialError`, and so is none.
         """
-        made = _from_environ(environ)
+        made = _from_environ(os.environ if environ is None else environ)  # as a default, `help` would show it
         del environ
         return _made(made)
 

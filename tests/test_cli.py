@@ -700,3 +700,16 @@ def test_nothing_in_the_core_imports_the_command() -> None:
     code = "import sys, bili_account_async; print({'typer', 'rich', 'bili_account_async.cli'} & set(sys.modules))"
 
     assert end(start(code)).out == "set()\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_no_traceback(closed: str) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f'"$0" -m bili_account_async.cli whoami --sandbox {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr
+    assert ("(mid " in ended.stdout) == (closed != ">&-")

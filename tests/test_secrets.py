@@ -9,8 +9,11 @@ import asyncio
 import copy
 import json
 import logging
+import os
 import pickle
 import re
+import subprocess
+import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
@@ -380,3 +383,14 @@ def test_an_observer_that_raises_is_logged_without_secrets(watch: Watch) -> None
     for where, text in watch.shown:
         shown.look("logs", where, text)
     assert shown.leaks == set()
+
+
+def test_the_help_of_the_package_shows_nothing_of_the_environment() -> None:
+    code = (
+        "import pydoc, bili_account_async as b\n"
+        "for thing in filter(callable, vars(b).values()): print(pydoc.render_doc(thing, renderer=pydoc.plaintext))"
+    )
+    there = os.environ | {"BILI_COOKIE": "SESSDATA=planted-in-the-environment"}
+    shown = subprocess.run([sys.executable, "-c", code], env=there, capture_output=True, text=True, check=True).stdout
+    assert "from_env" in shown
+    assert "planted-in-the-environment" not in shown

@@ -5,6 +5,7 @@ command's work, `page.py` draws, `output.py` writes, `failures.py` tells what to
 imports from it.
 """
 
+import os
 import signal
 import sys
 from io import TextIOWrapper
@@ -15,6 +16,11 @@ def main() -> None:
     """Run the command line; the exit codes stand in its help."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _leave)
+    # A stream that the caller closed is None, and would fail whoever asks it for anything.
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream or open(os.devnull, mode)  # noqa: SIM115 - for as long as the process lives
+        for stream, mode in ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w"))
+    )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # an old code page can't show every nickname
