@@ -204,6 +204,7 @@ def test_a_login_that_can_t_be_one_is_refused_and_nothing_is_written(run: Run, f
 
     assert (refused.code, file.read_text()) == (2, before)
     assert refused.err.startswith("error: ")
+    assert "or pipe it to stdin" in refused.err  # not the environment, which this command does not read
 
 
 @pytest.mark.parametrize(

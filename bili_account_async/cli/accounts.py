@@ -10,7 +10,7 @@ from ..credential import Credential
 from ..errors import CredentialError
 from .account import ask_login
 from .accounts_file import Every, accounts_path, entries, entry_of, read_accounts, write_entry
-from .failures import USAGE, fail, refuse
+from .failures import USAGE, describe, refuse
 from .output import plain, say, show
 
 accounts = typer.Typer(
@@ -42,7 +42,7 @@ def add_account(name: Name, every: Every = None, replace: Replace = False) -> No
     try:
         credential = ask_login()
     except CredentialError as error:
-        fail(error)
+        refuse(describe(error), "paste the Cookie header of a browser that is logged in, or pipe it to stdin", USAGE)
     old = there.get(name)
     write_entry(name, entry_of(credential, every or (old.get("every") if isinstance(old, dict) else None)))
     say(f"{name} ({_kind(credential)}) is in {accounts_path()}, which only you can read.")
@@ -54,7 +54,7 @@ def remove_account(name: Name) -> None:
     if name not in entries():
         refuse(f"there is no account {name!r}", "`bili-account accounts list` shows those there are", USAGE)
     write_entry(name, None)
-    say(plain(f"{name} is no more in {accounts_path()}. Its coin ledger stays in the store."))
+    say(plain(f"{name} was removed from {accounts_path()}. Its coin ledger stays in the store."))
 
 
 def _kind(credential: Credential) -> str:
