@@ -79,8 +79,8 @@ class Endpoint(Generic[T]):
     """One endpoint as data; `await session.call(endpoint)` gives a `returns`.
 
     `result` is where the payload stands in the reply; `returns` is anything that `structure` can make, `NoneType` for
-    an endpoint whose reply has no payload. A GET may be sent again after a failure, a POST only
-    when nothing of it left this machine.
+    an endpoint whose reply has no payload. A GET may be sent again after a failure, a POST
+    only when nothing of it left this machine.
     """
 
     name: str

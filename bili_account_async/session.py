@@ -40,28 +40,30 @@ _TIMEOUT_MAX = 1e9
 
 def _base_url(value: str, attribute: attrs.Attribute[str]) -> str:
     expected = "expected 'https://host' ('http' only for loopback) without user info, path, query or fragment"
-    try:
-        url = URL(value)
-        port = url.port
-    except (ValueError, TypeError):
-        raise ValueError(f"{attribute.name}: {expected}") from None
-    plain = not (url.user or url.password or url.raw_query_string or url.raw_fragment) and url.raw_path in ("", "/")
-    if not plain or "@" in value or not url.host or not port or url.scheme not in ("https", "http"):
+    url = _http_url(value)
+    if url is None or "@" in value or url.user or url.password:
         raise ValueError(f"{attribute.name}: {expected}")
-    if url.scheme == "http" and not _is_loopback(url.host):
+    if url.raw_path not in ("", "/") or url.raw_query_string or url.raw_fragment:
+        raise ValueError(f"{attribute.name}: {expected}")
+    if url.scheme == "http" and not _is_loopback(url.host or ""):
         raise ValueError(f"{attribute.name}: {expected}, got http://{url.host}")
     return str(url.origin())
 
 
 def _proxy_url(value: str) -> str:
+    if _http_url(value) is None:
+        raise ValueError("proxy: expected 'http://host:port', with user info if it wants that")
+    return value
+
+
+def _http_url(value: str) -> URL | None:
+    """The URL, if it is one of http or https with a host and a port."""
     try:
         url = URL(value)
         usable = url.scheme in ("http", "https") and url.host and url.port
     except (ValueError, TypeError):
-        usable = False
-    if not usable:
-        raise ValueError("proxy: expected 'http://host:port', with user info if it wants that")
-    return value
+        return None
+    return url if usable else None
 
 
 def _is_loopback(host: str) -> bool:

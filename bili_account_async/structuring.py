@@ -64,8 +64,8 @@ class _Mismatch(Exception):
 
     @classmethod
     def in_list(cls, expected: str, error: Exception, items: list[Any], index: int) -> _Mismatch:
-        """The same for an item."""
-        mismatch = cls.of(f"{expected} ({type(error).__name__})", items[index] if index < len(items) else items)
+        """Why the item at `index` could not be read: what its hook says, or that one which is not ours raised."""
+        mismatch = error if isinstance(error, cls) else cls.of(f"{expected} ({type(error).__name__})", items[index])
         mismatch.path.append(index)
         return mismatch
 
@@ -322,9 +322,6 @@ def _collection_hook(cls: Any) -> Hook:
         try:
             for element in value:
                 items.append(read(element, item))  # noqa: PERF401 - its length is the index of a mismatch
-        except _Mismatch as mismatch:
-            mismatch.path.append(len(items))
-            raise
         except Exception as error:  # noqa: BLE001 - an enum or a validator that refuses, or whatever a user's hook raises
             raise _Mismatch.in_list(expected, error, value, len(items)) from None
         return items if made is list else made(items)
@@ -343,9 +340,6 @@ def _fixed_tuple_hook(cls: Any) -> Hook:
         try:
             for element, (read, kind) in zip(value, reads, strict=True):
                 items.append(read(element, kind))
-        except _Mismatch as mismatch:
-            mismatch.path.append(len(items))
-            raise
         except Exception as error:  # noqa: BLE001 - as above
             raise _Mismatch.in_list(expectation(reads[len(items)][1]), error, value, len(items)) from None
         return made(items)
@@ -534,18 +528,22 @@ def _record_unstructure(cls: Any) -> Callable[[Any], Any]:
     for field, kind in _fields(cls):
         hook, variables = _UNSTRUCTURE.get(kind or object), getattr(field.type, "__parameters__", ())
         if hook is None and (variables or isinstance(field.type, TypeVar) or kind is not field.type):
-            hook = _converter().unstructure  # by the value: cattrs mixes such variables up
+            hook = _converter().unstructure  # by the value: cattrs mixes variables up, and can't take what is no key
         overrides[field.name] = override(rename=_wire_name(field), unstruct_hook=hook)
     return cast(Callable[[Any], Any], make_dict_unstructure_fn(cls, _converter(), **overrides))
 
 
+def _unstructurer(kind: Any) -> Callable[[Any], Any]:
+    return _UNSTRUCTURE.get(kind) or _converter().unstructure
+
+
 def _fixed_tuple_unstructure(cls: Any) -> Callable[[Any], Any]:
-    each = [_UNSTRUCTURE.get(kind) or _converter().unstructure for kind in _kinds(cls)]
+    each = [_unstructurer(kind) for kind in _kinds(cls)]
     return lambda items: [one(item) for one, item in zip(each, items, strict=True)]
 
 
 def _collection_unstructure(cls: Any) -> Callable[[Any], Any]:
-    each = _UNSTRUCTURE.get((get_args(cls) or (Any,))[0]) or _converter().unstructure
+    each = _unstructurer((get_args(cls) or (Any,))[0])
     return lambda items: [each(item) for item in items]
 
 

@@ -526,7 +526,11 @@ class Coined(Enum):
     ONE = Decimal(1)
 
 
-class Row(TypedDict, total=False):
+class Row(TypedDict):
+    number: int
+
+
+class LooseRow(TypedDict, total=False):
     number: int
 
 
@@ -572,7 +576,7 @@ class Tree:
     levels: list[Level] = attrs.field(factory=list)
     bands: tuple[Band, ...] = ()
     pair: tuple[int, Level] | None = None
-    row: Row | None = None
+    row: LooseRow | None = None
     plain: Plain | None = None
     bare: Mapping | None = None  # type: ignore[type-arg]
     noted: Annotated[int, {"a note": "that can be no key"}] = 0
@@ -808,7 +812,8 @@ def test_a_generic_class_without_its_arguments_is_the_programmer_s_mistake() -> 
         (Literal["a", 1], 1, 1.0),
         (Literal["a", 1], 1, []),
         (Row, {"number": 1}, {"number": "1"}),
-        (Row, {}, [{"number": 1}]),
+        (Row, {"number": 1}, {}),
+        (LooseRow, {}, [{"number": 1}]),
         (Row, {"number": 1}, []),
         (Literal[Level.HIGH], 2, 2.0),
         (Literal[Level.HIGH], 2, 1),
