@@ -1,9 +1,9 @@
 """The SDK against its rivals: `python -m benchmarks [--quick]`. Needs the extra `bench`.
 
-All figures are ratios of two things measured in turn in one run, because machines are noisy. Every contestant of the
-first part runs in a process of its own against a server in another; a figure is client CPU per GET. Each ratio is the
-median of all rounds' ratios.
-Others: `python -m benchmarks.limits`, `.polling`, `.soak`, `.isolation`.
+All figures are ratios of two things measured in turn in one run, because machines are noisy. Every
+contestant of the first part runs in a process of its own against a server in another; a figure is
+client CPU per GET. Each ratio is the median of all rounds' ratios. Others: `python -m
+benchmarks.limits`, `.polling`, `.soak`, `.isolation`.
 """
 
 import argparse
@@ -44,19 +44,34 @@ from .server import SAMPLES
 
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look, not a figure to quote")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds: a first look, not a figure to quote"
+    )
     rounds = 10 if parser.parse_args().quick else 60
     packages = ("aiohttp", "attrs", "cattrs", "orjson", "httpx", "bilibili-api-python", "uvloop")
-    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()},", end=" ")
+    print(
+        f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()},",
+        end=" ",
+    )
     print(", ".join(f"{name} {version(name)}" for name in packages))
     print(f"{'measure':58} {'ratio':>7} {'bar':>6}")
     gets(rounds)
     curve(rounds)
-    row("structuring the profile ÷ orjson.loads of it", structuring("get_account_info", AccountInfo), 3.5)
-    row("structuring the coin log of 13 ÷ orjson.loads of it", structuring("get_coin_log", CoinLog), 10)
+    row(
+        "structuring the profile ÷ orjson.loads of it",
+        structuring("get_account_info", AccountInfo),
+        3.5,
+    )
+    row(
+        "structuring the coin log of 13 ÷ orjson.loads of it",
+        structuring("get_coin_log", CoinLog),
+        10,
+    )
     row("a snapshot's time ÷ one GET's, server latency 50 ms", asyncio.run(snapshot_time()), 1.10)
     row("import ÷ import of its dependencies", imports(rounds), 1.10)
-    print(f"{'a session and credential, bytes beyond its strings':58} {session_memory():7.0f} {600:6}")
+    print(
+        f"{'a session and credential, bytes beyond its strings':58} {session_memory():7.0f} {600:6}"
+    )
 
 
 def row(measure: str, ratio: float, bar: float | None) -> None:
@@ -74,12 +89,19 @@ def gets(rounds: int) -> None:
     }
     with server() as base:
         children = {name: Child(name, base, 50) for name in ("SDK", "snapshots", *bars)}
-        children |= {f"{name} on uvloop": Child(name, base, 50, uvloop=True) for name in ("SDK", "least aiohttp")}
+        children |= {
+            f"{name} on uvloop": Child(name, base, 50, uvloop=True)
+            for name in ("SDK", "least aiohttp")
+        }
         children["snapshots"].gets = 125
         figures = cpu_per_get(children, rounds)
     micro = {name: f"{statistics.median(of) * 1e6:.0f} µs" for name, of in figures.items()}
     for rival, bar in bars.items():
-        row(f"SDK GET ({micro['SDK']}) ÷ {rival} ({micro[rival]})", ratio(figures["SDK"], figures[rival]), bar)
+        row(
+            f"SDK GET ({micro['SDK']}) ÷ {rival} ({micro[rival]})",
+            ratio(figures["SDK"], figures[rival]),
+            bar,
+        )
     own, least = "SDK on uvloop", "least aiohttp on uvloop"
     row(f"{own} ({micro[own]}) ÷ on asyncio", ratio(figures[own], figures["SDK"]), None)
     row(f"{own} ÷ {least} ({micro[least]})", ratio(figures[own], figures[least]), None)
@@ -91,7 +113,11 @@ def curve(rounds: int) -> None:
     with server() as base:
         figures = cpu_per_get({str(count): Child("SDK", base, count) for count in counts}, rounds)
     for count in counts[1:]:
-        row(f"SDK GET with {count:,} accounts ÷ with 1", ratio(figures[str(count)], figures["1"]), 1.10)
+        row(
+            f"SDK GET with {count:,} accounts ÷ with 1",
+            ratio(figures[str(count)], figures["1"]),
+            1.10,
+        )
 
 
 def structuring(name: str, record: type) -> float:
@@ -100,8 +126,13 @@ def structuring(name: str, record: type) -> float:
     return in_turn(lambda: hook(payload, record), lambda: orjson.loads(text))
 
 
-def in_turn(one: Callable[[], object], other: Callable[[], object], number: int = 2_000, repeat: int = 50) -> float:
-    times = [(timeit.timeit(one, number=number), timeit.timeit(other, number=number)) for _ in range(repeat)]
+def in_turn(
+    one: Callable[[], object], other: Callable[[], object], number: int = 2_000, repeat: int = 50
+) -> float:
+    times = [
+        (timeit.timeit(one, number=number), timeit.timeit(other, number=number))
+        for _ in range(repeat)
+    ]
     return ratio(*map(list, zip(*times, strict=True)))
 
 
@@ -124,11 +155,19 @@ async def snapshot_time() -> float:
 
 def imports(rounds: int) -> float:
     def once(what: str) -> float:
-        code = f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
-        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        code = (
+            f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
+        )
+        return float(
+            subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+        )
 
-    compileall.compile_dir(Path(bili_account_async.__file__).parent, quiet=1)  # as an installed package is
-    pairs = [(once("bili_account_async"), once("aiohttp, attrs, cattrs, orjson")) for _ in range(rounds)]
+    compileall.compile_dir(
+        Path(bili_account_async.__file__).parent, quiet=1
+    )  # as an installed package is
+    pairs = [
+        (once("bili_account_async"), once("aiohttp, attrs, cattrs, orjson")) for _ in range(rounds)
+    ]
     return ratio(*map(list, zip(*pairs, strict=True)))
 
 
@@ -137,7 +176,9 @@ def session_memory(count: int = 100_000) -> float:
     names = [(f"{n:08d}%2Cabcdefghijklmnop", n + 1, f"{n:032x}") for n in range(count)]
     gc.collect()
     tracemalloc.start()
-    sessions = [manager.session(Credential(sessdata=s, dede_user_id=m, bili_jct=j)) for s, m, j in names]
+    sessions = [
+        manager.session(Credential(sessdata=s, dede_user_id=m, bili_jct=j)) for s, m, j in names
+    ]
     size = tracemalloc.get_traced_memory()[0] - sys.getsizeof(sessions)
     tracemalloc.stop()
     return size / len(sessions)

@@ -1,7 +1,8 @@
-"""Client CPU of one GET through the SDK and through its rivals: eight endpoints, 50 in flight, keep-alive.
+"""Client CPU of one GET through the SDK and through its rivals: eight endpoints, 50 in flight,
+keep-alive.
 
-Each contestant opens what it needs, then runs rounds of GETs; rounds of all contestants take turns, so that a machine
-that gets slower gets slower for all.
+Each contestant opens what it needs, then runs rounds of GETs; rounds of all contestants take turns,
+so that a machine that gets slower gets slower for all.
 """
 
 import asyncio
@@ -18,20 +19,31 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from bili_account_async import ENDPOINTS, Credential, Hosts, Limits, RateLimit, SessionManager, fetch_snapshot
+from bili_account_async import (
+    ENDPOINTS,
+    Credential,
+    Hosts,
+    Limits,
+    RateLimit,
+    SessionManager,
+    fetch_snapshot,
+)
 
 GETS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.method == "GET"]
 WIDE = RateLimit(rate=1e9, burst=1_000_000)
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728"}
-"""The same for all contestants. By itself glibc learns, from what a process happened to free before, whether the 256 KB
-that asyncio allocates for each `recv` are worth a system call: some 10 µs a GET, by luck of the imports."""
+"""The same for all contestants. By itself glibc learns, from what a process happened to free
+before, whether the 256 KB that asyncio allocates for each `recv` are worth a system call: some 10
+µs a GET, by luck of the imports."""
 Get = Callable[[int], Awaitable[object]]
 """Makes the n-th GET and gives what the caller would work with."""
 
 
 def credential(number: int) -> Credential:
     return Credential(
-        sessdata=f"{number:08d}%2C1700000000%2Cabcde%2A11", dede_user_id=number + 1, bili_jct=f"{number:032x}"
+        sessdata=f"{number:08d}%2C1700000000%2Cabcde%2A11",
+        dede_user_id=number + 1,
+        bili_jct=f"{number:032x}",
     )
 
 
@@ -60,7 +72,9 @@ def server(latency: float = 0.0) -> Iterator[str]:
 @asynccontextmanager
 async def sdk(base: str, accounts: int) -> AsyncIterator[Get]:
     hosts = Hosts(api=base, www=base, passport=base)
-    async with SessionManager(hosts=hosts, limits=Limits(host=WIDE, account=WIDE, concurrency=1000)) as manager:
+    async with SessionManager(
+        hosts=hosts, limits=Limits(host=WIDE, account=WIDE, concurrency=1000)
+    ) as manager:
         sessions = [manager.session(credential(number)) for number in range(accounts)]
         yield lambda n: sessions[n % accounts].call(GETS[n % 8])
 
@@ -70,7 +84,10 @@ async def least(base: str, accounts: int) -> AsyncIterator[Get]:
     """The least that aiohttp can do: everything prebuilt."""
     urls = [URL(base + endpoint.path) for endpoint in GETS]
     headers = [
-        {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies(number).items()), "User-Agent": "bench"}
+        {
+            "Cookie": "; ".join(f"{name}={value}" for name, value in cookies(number).items()),
+            "User-Agent": "bench",
+        }
         for number in range(accounts)
     ]
     connector = aiohttp.TCPConnector(limit=0)
@@ -80,7 +97,9 @@ async def least(base: str, accounts: int) -> AsyncIterator[Get]:
     ) as client:
 
         async def get(n: int) -> object:
-            async with client.get(urls[n % 8], headers=headers[n % accounts], allow_redirects=False) as response:
+            async with client.get(
+                urls[n % 8], headers=headers[n % accounts], allow_redirects=False
+            ) as response:
                 return orjson.loads(await response.read())
 
         yield get
@@ -94,7 +113,9 @@ async def plain_sessions(base: str, accounts: int) -> AsyncIterator[Get]:
         clients = []
         for number in range(accounts):
             jar = aiohttp.CookieJar(unsafe=True)
-            client = await stack.enter_async_context(aiohttp.ClientSession(cookies=cookies(number), cookie_jar=jar))
+            client = await stack.enter_async_context(
+                aiohttp.ClientSession(cookies=cookies(number), cookie_jar=jar)
+            )
             clients.append(client)
 
         async def get(n: int) -> object:
@@ -126,7 +147,8 @@ async def streams(base: str, accounts: int) -> AsyncIterator[Get]:
         [
             (
                 f"GET {endpoint.path} HTTP/1.1\r\nHost: {url.host}\r\n"
-                f"Cookie: {'; '.join(f'{name}={value}' for name, value in cookies(number).items())}\r\n\r\n"
+                "Cookie: "
+                f"{'; '.join(f'{name}={value}' for name, value in cookies(number).items())}\r\n\r\n"
             ).encode()
             for endpoint in GETS
         ]
@@ -155,7 +177,10 @@ async def httpx_client(base: str, accounts: int) -> AsyncIterator[Get]:
     import httpx
 
     urls = [base + endpoint.path for endpoint in GETS]
-    headers = [{"Cookie": "; ".join(f"{k}={v}" for k, v in cookies(number).items())} for number in range(accounts)]
+    headers = [
+        {"Cookie": "; ".join(f"{k}={v}" for k, v in cookies(number).items())}
+        for number in range(accounts)
+    ]
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client:
 
         async def get(n: int) -> object:
@@ -175,14 +200,20 @@ async def bilibili_api_python(base: str, accounts: int) -> AsyncIterator[Get]:
     request_settings.set_enable_auto_buvid(False)
     credentials = [
         TheirCredential(
-            sessdata=c["SESSDATA"], bili_jct=c["bili_jct"], dedeuserid=c["DedeUserID"], buvid3="x", buvid4="x"
+            sessdata=c["SESSDATA"],
+            bili_jct=c["bili_jct"],
+            dedeuserid=c["DedeUserID"],
+            buvid3="x",
+            buvid4="x",
         )
         for c in map(cookies, range(accounts))
     ]
     urls = [base + endpoint.path for endpoint in GETS if endpoint.result[0] == "data"]
 
     async def get(n: int) -> object:
-        return await Api(url=urls[n % len(urls)], method="GET", credential=credentials[n % accounts]).result
+        return await Api(
+            url=urls[n % len(urls)], method="GET", credential=credentials[n % accounts]
+        ).result
 
     yield get
 
@@ -191,7 +222,9 @@ async def bilibili_api_python(base: str, accounts: int) -> AsyncIterator[Get]:
 async def snapshots(base: str, accounts: int) -> AsyncIterator[Get]:
     """Whole snapshots; a figure is for one of them."""
     hosts = Hosts(api=base, www=base, passport=base)
-    async with SessionManager(hosts=hosts, limits=Limits(host=WIDE, account=WIDE, concurrency=1000)) as manager:
+    async with SessionManager(
+        hosts=hosts, limits=Limits(host=WIDE, account=WIDE, concurrency=1000)
+    ) as manager:
         sessions = [manager.session(credential(number)) for number in range(accounts)]
         yield lambda n: fetch_snapshot(sessions[n % accounts])
 
@@ -224,7 +257,9 @@ async def round_of(get: Get, gets: int, in_flight: int) -> float:
 
 
 async def contestant(name: str, base: str, accounts: int) -> None:
-    """A process of one contestant: for each line with a number of GETs on standard input, a line with a figure."""
+    """A process of one contestant: for each line with a number of GETs on standard input, a line
+    with a figure.
+    """
     async with CONTESTANTS[name](base, accounts) as get:
         while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
             print(await round_of(get, int(line), 6 if name == "snapshots" else 50), flush=True)
@@ -244,7 +279,11 @@ class Child:
             "uvloop" if uvloop else "asyncio",
         ]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ALLOCATOR
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | ALLOCATOR,
         )
         self.gets = 200 if name in ("httpx", "bilibili-api-python") else 1000
         self.figures: list[float] = []
@@ -269,7 +308,9 @@ def cpu_per_get(children: dict[str, Child], rounds: int) -> dict[str, list[float
 
 
 def ratio(figures: list[float], rivals: list[float]) -> float:
-    """The median of the rounds' ratios: what slows the machine for a while slows both sides of one."""
+    """The median of the rounds' ratios: what slows the machine for a while slows
+    both sides of one.
+    """
     return statistics.median(one / other for one, other in zip(figures, rivals, strict=True))
 
 

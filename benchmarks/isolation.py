@@ -1,4 +1,7 @@
-"""Whether accounts mix: `python -m benchmarks.isolation [--accounts 1000] [--calls 100000]`. Loopback only."""
+"""Whether accounts mix: `python -m benchmarks.isolation [--accounts 1000] [--calls 100000]`.
+
+Loopback only.
+"""
 
 import argparse
 import asyncio
@@ -20,7 +23,10 @@ def main() -> None:
     started = time.perf_counter()
     asyncio.run(crowd.run(options.calls, at_once=200))
     figures = ", ".join(f"{count} {name}" for name, count in crowd.outcomes.items())
-    print(f"{options.calls} calls by {options.accounts} accounts in {time.perf_counter() - started:.0f} s: {figures}")
+    print(
+        f"{options.calls} calls by {options.accounts} accounts in "
+        f"{time.perf_counter() - started:.0f} s: {figures}"
+    )
     print(f"{len(crowd.mixed_up)} mixed up", *crowd.mixed_up[:10], sep="\n  ")
     sys.exit(bool(crowd.mixed_up))
 

@@ -1,7 +1,8 @@
-"""The limiter's figures, and its rivals': `python -m benchmarks.limits [--quick]`. Needs the extra `bench`.
+"""The limiter's figures, and its rivals': `python -m benchmarks.limits [--quick]`. Needs the extra
+`bench`.
 
-Ratios are of medians, in CPU time, of rounds that take turns in one process. What is deterministic has numbers for a
-clock.
+Ratios are of medians, in CPU time, of rounds that take turns in one process. What is deterministic
+has numbers for a clock.
 """
 
 import argparse
@@ -21,7 +22,14 @@ from aiolimiter import AsyncLimiter
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
-from bili_account_async import Limits, RateLimit, RateLimited, RequestEvent, SessionManager, fetch_snapshot
+from bili_account_async import (
+    Limits,
+    RateLimit,
+    RateLimited,
+    RequestEvent,
+    SessionManager,
+    fetch_snapshot,
+)
 from bili_account_async._seam import Seam
 from bili_account_async.limits import LocalLimiter, _Call, _Host
 from bili_account_async.sandbox import Sandbox
@@ -30,11 +38,18 @@ WIDE = RateLimit(rate=1e9, burst=1_000_000)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.limits", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: a first look, not a figure to quote")
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.limits", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds: a first look, not a figure to quote"
+    )
     quick = parser.parse_args().quick
     packages = ", ".join(f"{name} {version(name)}" for name in ("aiolimiter", "limits"))
-    print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, {packages}")
+    print(
+        f"{platform.python_implementation()} {platform.python_version()}, "
+        f"{platform.machine()}, {packages}"
+    )
     print(f"{'measure':78} {'figure':>8} {'bar':>8}")
     asyncio.run(uncontended(15 if quick else 101))
     virtual_grants(100_000 if quick else 1_000_000)
@@ -49,13 +64,16 @@ def row(measure: str, figure: float, bar: str = "", form: str = ".2f") -> None:
     print(f"{measure:78} {figure:8{form}} {bar:>8}", flush=True)
 
 
-# --- one call that nothing holds up --------------------------------------------------------------------------------
+# --- one call that nothing holds up ---------------------------------------------------------------
 
 
 async def uncontended(rounds: int, number: int = 2_000) -> None:
     own = LocalLimiter(Limits(host=WIDE, account=WIDE), Seam())
     host, account = AsyncLimiter(1e9, 1), {"account": AsyncLimiter(1e9, 1)}
-    moving, fixed = MovingWindowRateLimiter(MemoryStorage()), FixedWindowRateLimiter(MemoryStorage())
+    moving, fixed = (
+        MovingWindowRateLimiter(MemoryStorage()),
+        FixedWindowRateLimiter(MemoryStorage()),
+    )
     often = rival_limits.RateLimitItemPerSecond(10**9)
 
     async def ours() -> None:
@@ -78,7 +96,9 @@ async def uncontended(rounds: int, number: int = 2_000) -> None:
             await account["account"].acquire()
             await host.acquire()
 
-    def nested_limits(strategy: MovingWindowRateLimiter | FixedWindowRateLimiter) -> Callable[[], Awaitable[None]]:
+    def nested_limits(
+        strategy: MovingWindowRateLimiter | FixedWindowRateLimiter,
+    ) -> Callable[[], Awaitable[None]]:
         async def hits() -> None:
             for _ in range(number // 20):
                 await strategy.hit(often, "host", "account")
@@ -105,7 +125,11 @@ async def uncontended(rounds: int, number: int = 2_000) -> None:
             times[name].append((time.process_time() - started) / calls)
     micro = {name: statistics.median(each) * 1e6 for name, each in times.items()}
     told = f"acquire and release, host and account, nobody waits ({micro['ours']:.2f} µs) ÷ "
-    row(f"{told}aiolimiter ({micro['aiolimiter']:.2f} µs)", micro["ours"] / micro["aiolimiter"], "<= 0.40")
+    row(
+        f"{told}aiolimiter ({micro['aiolimiter']:.2f} µs)",
+        micro["ours"] / micro["aiolimiter"],
+        "<= 0.40",
+    )
     for name in ("limits, fixed window", "limits, moving window"):
         row(f"{told}{name} ({micro[name]:.1f} µs)", micro["ours"] / micro[name])
     ratio = micro["ours, acquired"] / micro["aiolimiter, acquired"]
@@ -113,11 +137,13 @@ async def uncontended(rounds: int, number: int = 2_000) -> None:
     own.close()
 
 
-# --- a queue that never empties ------------------------------------------------------------------------------------
+# --- a queue that never empties -------------------------------------------------------------------
 
 
 def violations(departures: Iterable[float], limit: RateLimit) -> int:
-    """How many departures end a window of some t seconds that holds more than burst + rate * t of them."""
+    """How many departures end a window of some t seconds that holds more than burst + rate * t of
+    them.
+    """
     found, lowest = 0, math.inf
     for number, at in enumerate(departures):
         level = number - limit.rate * at
@@ -127,7 +153,9 @@ def violations(departures: Iterable[float], limit: RateLimit) -> int:
 
 
 def virtual_grants(grants: int) -> None:
-    """200 accounts that always wait, every fiftieth call cancelled after its grant, on a clock of numbers."""
+    """200 accounts that always wait, every fiftieth call cancelled after its grant, on a clock of
+    numbers.
+    """
     host_limit, account_limit = RateLimit(rate=100, burst=40), RateLimit(rate=0.6, burst=5)
     rng = Random(1)
     host = _Host(Limits(host=host_limit, account=account_limit, concurrency=None), rng.random)
@@ -157,13 +185,19 @@ def virtual_grants(grants: int) -> None:
             granted(call)
     seconds = time.process_time() - started
     share = len(departures) / (host_limit.burst + host_limit.rate * now)
-    broken = violations(departures, host_limit) + sum(violations(one, account_limit) for one in own.values())
-    row(f"{grants:,} virtual grants ({seconds:.1f} s), % of the budget used", 100 * share, ">= 99.5")
+    broken = violations(departures, host_limit) + sum(
+        violations(one, account_limit) for one in own.values()
+    )
+    row(
+        f"{grants:,} virtual grants ({seconds:.1f} s), % of the budget used", 100 * share, ">= 99.5"
+    )
     row("   windows broken, of the host and of 200 accounts", broken, "0", "d")
 
 
 async def real_time(seconds: float) -> None:
-    """200 waiters at 200 a second; 30 % of the calls are cancelled at a random moment while they wait."""
+    """200 waiters at 200 a second; 30 % of the calls are cancelled at a random moment while they
+    wait.
+    """
     limit = RateLimit(rate=200, burst=100)
     loop = asyncio.get_running_loop()
 
@@ -198,7 +232,9 @@ async def real_time(seconds: float) -> None:
         await theirs.acquire()
 
     started = loop.time()
-    (departures, cancelled), (rivals, _) = await asyncio.gather(crowd(wait_ours), crowd(wait_theirs))
+    (departures, cancelled), (rivals, _) = await asyncio.gather(
+        crowd(wait_ours), crowd(wait_theirs)
+    )
     allowed = limit.burst + limit.rate * (loop.time() - started)
     share = cancelled / (cancelled + len(departures))
     told = f"{seconds} s of real time, 200 waiters, {share:.0%} of the calls cancelled"
@@ -208,12 +244,14 @@ async def real_time(seconds: float) -> None:
     ours.close()
 
 
-# --- size ----------------------------------------------------------------------------------------------------------
+# --- size -----------------------------------------------------------------------------------------
 
 
 def memory(count: int = 100_000) -> None:
     names = [f"{number:09d}" for number in range(count)]
-    host = _Host(Limits(host=None, account=RateLimit(rate=1, burst=12), concurrency=None), Random(1).random)
+    host = _Host(
+        Limits(host=None, account=RateLimit(rate=1, burst=12), concurrency=None), Random(1).random
+    )
 
     def size(make: Callable[[], object]) -> float:
         gc.collect()
@@ -230,7 +268,11 @@ def memory(count: int = 100_000) -> None:
             host.done(call, None, 0.0)
 
     row("bytes a live key, beyond its name", size(enter), "<= 200", ".0f")
-    row("   aiolimiter, a limiter in a dict, used once", size(lambda: asyncio.run(rival_keys(names))), form=".0f")
+    row(
+        "   aiolimiter, a limiter in a dict, used once",
+        size(lambda: asyncio.run(rival_keys(names))),
+        form=".0f",
+    )
     now = 0.0
     while (now := host.next_at()) < math.inf:
         host.sweep(now)
@@ -248,7 +290,9 @@ def curve(counts: Iterable[int], grants: int = 20_000) -> None:
     """Each account of so many has two calls waiting; whoever departs asks again."""
     least = None
     for count in counts:
-        limits = Limits(host=RateLimit(rate=1000, burst=1), account=RateLimit(rate=900 / count, burst=2))
+        limits = Limits(
+            host=RateLimit(rate=1000, burst=1), account=RateLimit(rate=900 / count, burst=2)
+        )
         host = _Host(limits, Random(1).random)
         for _ in range(2):
             for number in range(count):
@@ -267,15 +311,20 @@ def curve(counts: Iterable[int], grants: int = 20_000) -> None:
         micro = (time.process_time() - started) / done * 1e6
         gc.enable()
         least = least or micro
-        told = f"{count:,} accounts wait: a grant, its end and the next arrival ({micro:.1f} µs) ÷ with 1,000"
+        told = (
+            f"{count:,} accounts wait: a grant, its end and the next arrival ({micro:.1f} µs) "
+            "÷ with 1,000"
+        )
         row(told, micro / least, f"log {math.log(count) / math.log(1000):.2f}")
 
 
-# --- a server with a limit of its own ------------------------------------------------------------------------------
+# --- a server with a limit of its own -------------------------------------------------------------
 
 
 async def fleet(ratio: float, server_rate: float) -> None:
-    """100 accounts x 8 calls against a sandbox that answers 412 above its rate; our own is `ratio` times that."""
+    """100 accounts x 8 calls against a sandbox that answers 412 above its rate; our own is `ratio`
+    times that.
+    """
     events: list[tuple[float, RequestEvent]] = []
     started = time.perf_counter()
     async with (
@@ -292,7 +341,10 @@ async def fleet(ratio: float, server_rate: float) -> None:
     seconds = time.perf_counter() - started
     finished = sum(8 - len(snapshot.failures) for snapshot in snapshots)
     late = [isinstance(event.outcome, RateLimited) for at, event in events if at > 2]
-    told = f"budget {ratio} x the server's: {finished} of 800 calls in {seconds:.0f} s, % of them throttled after 2 s"
+    told = (
+        f"budget {ratio} x the server's: {finished} of 800 calls in {seconds:.0f} s, % of "
+        "them throttled after 2 s"
+    )
     row(told, 100 * sum(late) / max(1, len(late)), "< 2")
 
 

@@ -1,8 +1,8 @@
 """The Poller's figures: `python -m benchmarks.polling [--quick]`, some ten minutes, or two.
 
-What takes hours runs on a virtual clock: there the server is a fake pool that answers from memory after a random
-while, and all else is real: sessions, limiter, decoding, records. CPU is measured over loopback, and the last part in
-real time against a sandbox.
+What takes hours runs on a virtual clock: there the server is a fake pool that answers from memory
+after a random while, and all else is real: sessions, limiter, decoding, records. CPU is measured
+over loopback, and the last part in real time against a sandbox.
 """
 
 import argparse
@@ -50,15 +50,23 @@ EVERY = timedelta(minutes=10)
 INTERVAL = EVERY.total_seconds()
 WIDE_LIMITS = Limits(host=WIDE, account=WIDE, concurrency=None)
 SECTIONS = {
-    endpoint.path: name.removeprefix("get_") for name, endpoint in ENDPOINTS.items() if endpoint.method == "GET"
+    endpoint.path: name.removeprefix("get_")
+    for name, endpoint in ENDPOINTS.items()
+    if endpoint.method == "GET"
 }
-BODIES = {path: (SAMPLES / f"get_{section}.json").read_bytes() for path, section in SECTIONS.items()}
+BODIES = {
+    path: (SAMPLES / f"get_{section}.json").read_bytes() for path, section in SECTIONS.items()
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.polling", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.polling", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer hours and rounds: a first look, not a figure to quote"
+        "--quick",
+        action="store_true",
+        help="fewer hours and rounds: a first look, not a figure to quote",
     )
     quick = parser.parse_args().quick
     logging.getLogger("bili_account_async").setLevel(logging.ERROR)  # the overloads are meant
@@ -77,7 +85,7 @@ def row(measure: str, figure: float, bar: str = "", form: str = ".2f") -> None:
     print(f"{measure:88} {figure:9{form}} {bar:>9}", flush=True)
 
 
-# --- on a virtual clock --------------------------------------------------------------------------------------------
+# --- on a virtual clock ---------------------------------------------------------------------------
 
 
 class FakePool:
@@ -89,7 +97,9 @@ class FakePool:
         self.under_way: set[tuple[str, str]] = set()
         self.overlaps = 0
 
-    async def exchange(self, _: str, url: Any, headers: Mapping[str, str], __: object, ___: float) -> Answer:
+    async def exchange(
+        self, _: str, url: Any, headers: Mapping[str, str], __: object, ___: float
+    ) -> Answer:
         call = (headers.get("Cookie") or url.query_string, url.path)
         self.overlaps += call in self.under_way
         self.under_way.add(call)
@@ -131,21 +141,32 @@ async def fleet(
 
 async def steady(accounts: int, hours: int) -> None:
     began, lags = time.process_time(), []
-    async with fleet(map(credential, range(accounts)), WIDE_LIMITS, sections=["coin_exp"]) as (poller, pool):
+    async with fleet(map(credential, range(accounts)), WIDE_LIMITS, sections=["coin_exp"]) as (
+        poller,
+        pool,
+    ):
         for _ in range(int(hours * 3600 / INTERVAL * 2)):
             await asyncio.sleep(INTERVAL / 2)
-            lags.append(poller.stats().lag_p99)  # of the last 10,000 polls: all there were in half an interval
+            lags.append(
+                poller.stats().lag_p99
+            )  # of the last 10,000 polls: all there were in half an interval
         polls = poller.stats().polls
     seconds = time.process_time() - began
     what = f"{accounts:,} accounts every 10 min for {hours} h, one section, wide limits"
     row(f"{what}: lag p99, % of the interval", max(lags) / INTERVAL * 100, "<= 1", ".3f")
     row(
-        f"  polls of an account, {min(pool.polls.values())} to {max(pool.polls.values())}; overlaps",
+        f"  polls of an account, {min(pool.polls.values())} to "
+        f"{max(pool.polls.values())}; overlaps",
         pool.overlaps,
         "0",
         "d",
     )
-    row(f"  {polls:,} polls in {seconds:.0f} s of CPU: faster than real time by", hours * 3600 / seconds, "", ".0f")
+    row(
+        f"  {polls:,} polls in {seconds:.0f} s of CPU: faster than real time by",
+        hours * 3600 / seconds,
+        "",
+        ".0f",
+    )
 
 
 async def overload(accounts: int, hours: int) -> None:
@@ -153,18 +174,35 @@ async def overload(accounts: int, hours: int) -> None:
     async with fleet(map(credential, range(accounts)), limits, sections=["coin_exp"]) as (_, pool):
         await asyncio.sleep(hours * 3600)
     polls = pool.polls.values()
-    row(f"the same for {hours} h with budget for half: most polls ÷ fewest", max(polls) / min(polls), "<= 1.05", ".3f")
+    row(
+        f"the same for {hours} h with budget for half: most polls ÷ fewest",
+        max(polls) / min(polls),
+        "<= 1.05",
+        ".3f",
+    )
     row(f"  most {max(polls)} - fewest {min(polls)}", max(polls) - min(polls), "<= 1", "d")
-    row("  of the budget used, %", 100 * sum(polls) / (limits.host.rate * hours * 3600), ">= 99", ".2f")
+    row(
+        "  of the budget used, %",
+        100 * sum(polls) / (limits.host.rate * hours * 3600),
+        ">= 99",
+        ".2f",
+    )
 
 
 def token(number: int) -> Credential:
     return Credential(access_key=f"{number:032x}")
 
 
-async def memory(accounts: int, login_of: Callable[[int], Credential], tracked: bool, bar: int) -> None:
-    """What an account takes besides its name and Credential, which are the program's, after two polls."""
-    logins, names = [login_of(number) for number in range(accounts)], [f"account-{n}" for n in range(accounts)]
+async def memory(
+    accounts: int, login_of: Callable[[int], Credential], tracked: bool, bar: int
+) -> None:
+    """What an account takes besides its name and Credential, which are the program's, after two
+    polls.
+    """
+    logins, names = (
+        [login_of(number) for number in range(accounts)],
+        [f"account-{n}" for n in range(accounts)],
+    )
     async with fleet([], WIDE_LIMITS, track_changes=tracked) as (poller, _):
         poller.add("first", login_of(accounts))
         await asyncio.sleep(INTERVAL)  # what all accounts share is there now
@@ -182,7 +220,7 @@ async def memory(accounts: int, login_of: Callable[[int], Credential], tracked: 
     row(f"bytes an account, {what}", size / accounts, f"<= {bar}", ".0f")
 
 
-# --- CPU -----------------------------------------------------------------------------------------------------------
+# --- CPU ------------------------------------------------------------------------------------------
 
 RECORDS = {
     endpoint.name: Decoder(endpoint).decode(orjson.loads(BODIES[endpoint.path]))[0]
@@ -205,7 +243,9 @@ class CannedManager(SessionManager):
 
 
 async def own_cpu(rounds: int, accounts: int = 300) -> None:
-    """What the Poller adds to the snapshots: measured where they cost next to nothing, and set against real ones."""
+    """What the Poller adds to the snapshots: measured where they cost next to nothing, and set
+    against real ones.
+    """
     costs: defaultdict[str, list[float]] = defaultdict(list)
     with server() as base:
         hosts = Hosts(api=base, www=base, passport=base)
@@ -218,15 +258,25 @@ async def own_cpu(rounds: int, accounts: int = 300) -> None:
                 costs["poll"].append(await polled(manager, accounts))
                 costs["canned snapshot"].append(await plain(canned, 10 * accounts))
                 costs["canned poll"].append(await polled(canned, 10 * accounts))
-                costs["canned poll, untracked"].append(await polled(canned, 10 * accounts, track_changes=False))
+                costs["canned poll, untracked"].append(
+                    await polled(canned, 10 * accounts, track_changes=False)
+                )
     cost = {name: statistics.median(figures) for name, figures in costs.items()}
     for name in ("canned poll", "canned poll, untracked"):
         own = cost[name] - cost["canned snapshot"]
         what = f"the Poller's CPU ({own * 1e6:.0f} µs a poll{name.removeprefix('canned poll')})"
-        row(f"{what}, % of a snapshot's ({cost['snapshot'] * 1e6:.0f} µs)", 100 * own / cost["snapshot"], "<= 5", ".1f")
+        row(
+            f"{what}, % of a snapshot's ({cost['snapshot'] * 1e6:.0f} µs)",
+            100 * own / cost["snapshot"],
+            "<= 5",
+            ".1f",
+        )
     pairs = zip(costs["poll"], costs["snapshot"], strict=True)
     row(
-        "  a poll's CPU ÷ a plain snapshot's, both over loopback", statistics.median(a / b for a, b in pairs), "", ".2f"
+        "  a poll's CPU ÷ a plain snapshot's, both over loopback",
+        statistics.median(a / b for a, b in pairs),
+        "",
+        ".2f",
     )
 
 
@@ -247,7 +297,9 @@ async def plain(manager: SessionManager, accounts: int) -> float:
 
 
 async def polled(manager: SessionManager, accounts: int, **options: Any) -> float:
-    """CPU seconds a poll, when there is always one due; the first polls, which fill the store, do not count."""
+    """CPU seconds a poll, when there is always one due; the first polls, which fill the store, do
+    not count.
+    """
     polls, started = 0, 0.0
     async with Poller(manager, every=timedelta(milliseconds=1), **options) as poller:
         for number in range(accounts):
@@ -262,7 +314,7 @@ async def polled(manager: SessionManager, accounts: int, **options: Any) -> floa
         return (time.process_time() - started) / accounts
 
 
-# --- real time -----------------------------------------------------------------------------------------------------
+# --- real time ------------------------------------------------------------------------------------
 
 
 async def real_time(accounts: int, seconds: float, rate: float = 100, burst: int = 12) -> None:
@@ -290,12 +342,17 @@ async def real_time(accounts: int, seconds: float, rate: float = 100, burst: int
                         complete += isinstance(event, SnapshotTaken) and event.snapshot.complete
             except TimeoutError:
                 pass
-            lasted, requests, stats = time.perf_counter() - began, len(sandbox.requests), poller.stats()
+            lasted, requests, stats = (
+                time.perf_counter() - began,
+                len(sandbox.requests),
+                poller.stats(),
+            )
     overlaps = sum(overlapping(spans) for spans in calls.values())
     what = f"{accounts} sandbox accounts in real time, {lasted:.0f} s at {rate:.0f} calls a second"
     row(f"{what}: of the budget used, %", 100 * requests / (burst + rate * lasted), ">= 99", ".2f")
     row(
-        f"  {stats.polls} polls, {stats.failures} failed, {stats.polls - complete} incomplete; overlaps",
+        f"  {stats.polls} polls, {stats.failures} failed, {stats.polls - complete} "
+        "incomplete; overlaps",
         overlaps,
         "0",
         "d",
@@ -303,7 +360,9 @@ async def real_time(accounts: int, seconds: float, rate: float = 100, burst: int
 
 
 def overlapping(spans: list[tuple[float, float]]) -> int:
-    """How many polls asked before the poll before them had its last answer; a poll is eight calls."""
+    """How many polls asked before the poll before them had its last answer; a poll
+    is eight calls.
+    """
     polls = [spans[at : at + 8] for at in range(0, len(spans), 8)]
     return sum(
         min(began for began, _ in later) < max(ended for _, ended in earlier)

@@ -1,4 +1,5 @@
-"""A loopback server in a process of its own that answers the eight GETs from memory, as cheaply as asyncio can.
+"""A loopback server in a process of its own that answers the eight GETs from memory, as cheaply as
+asyncio can.
 
 `python -m benchmarks.server [latency]` prints its port and serves until its standard input closes.
 """
@@ -18,7 +19,10 @@ def replies() -> dict[bytes, bytes]:
     for name, endpoint in ENDPOINTS.items():
         if endpoint.method == "GET":
             body = (SAMPLES / f"{name}.json").read_bytes()
-            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
+            head = (
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json; "
+                b"charset=utf-8\r\nContent-Length: %d\r\n\r\n"
+            )
             found[endpoint.path.encode()] = head % len(body) + body
     return found
 

@@ -1,9 +1,10 @@
-"""A long run against a server that breaks a fifth of its replies: `python -m benchmarks.soak --seconds 600`.
+"""A long run against a server that breaks a fifth of its replies: `python -m benchmarks.soak
+--seconds 600`.
 
-A hundred accounts call everything through one manager, over loopback, and some calls are cancelled. The server is a
-process of its own, so that the memory measured is the client's. Each good reply holds its account's number in every
-record that has a place for it. In the end: no wrong record, no unexpected exception, and sockets, tasks and memory as
-flat as at the start.
+A hundred accounts call everything through one manager, over loopback, and some calls are cancelled.
+The server is a process of its own, so that the memory measured is the client's. Each good reply
+holds its account's number in every record that has a place for it. In the end: no wrong record, no
+unexpected exception, and sockets, tasks and memory as flat as at the start.
 """
 
 import argparse
@@ -27,11 +28,22 @@ from fault_table import ROWS
 from faults import Received, Script, reply, serve
 
 import bili_account_async as bili
-from bili_account_async import BiliError, Credential, Hosts, Limits, RateLimited, Retry, SessionManager, fetch_snapshot
+from bili_account_async import (
+    BiliError,
+    Credential,
+    Hosts,
+    Limits,
+    RateLimited,
+    Retry,
+    SessionManager,
+    fetch_snapshot,
+)
 
 ACCOUNTS = 100
 JUDGED_FROM = 240.0
-"""Seconds that a run must have for its memory to be judged, by its second half: the allocator knows all sizes then."""
+"""Seconds that a run must have for its memory to be judged, by its second half: the allocator knows
+all sizes then.
+"""
 SLOPE_MAX = 100.0
 """KB a minute that the resident size may grow after that."""
 SAMPLES = Path(__file__).parents[1] / "tests" / "samples"
@@ -53,13 +65,16 @@ MARK_OF: dict[str, Callable[[Any], int]] = {
     "get_security_info": lambda record: record.account_safe.score_new,
     "get_coin_log": lambda record: record.count,
 }
-ENDPOINT_AT = {endpoint.path: name for name, endpoint in bili.ENDPOINTS.items() if name != "clear_sign"}
+ENDPOINT_AT = {
+    endpoint.path: name for name, endpoint in bili.ENDPOINTS.items() if name != "clear_sign"
+}
 
-# A pause that the server asks for is a wait and no fault to recover from: only those of no length are in the run.
+# A pause that the server asks for is a wait and no fault to recover from: only those of no length
+# are in the run.
 FAULTS = [row for row in ROWS if row.outcome is not RateLimited or row.told.get("retry_after") == 0]
 
 
-# --- the server, in a process of its own ---------------------------------------------------------------------------
+# --- the server, in a process of its own ----------------------------------------------------------
 
 
 def good_body(name: str, mid: int) -> bytes:
@@ -75,7 +90,11 @@ def good_body(name: str, mid: int) -> bytes:
 
 async def serve_for_ever(share: float) -> None:
     random = Random(1)
-    bodies = {(name, mid): good_body(name, mid) for name in ENDPOINT_AT.values() for mid in range(1, ACCOUNTS + 1)}
+    bodies = {
+        (name, mid): good_body(name, mid)
+        for name in ENDPOINT_AT.values()
+        for mid in range(1, ACCOUNTS + 1)
+    }
 
     def script(request: Received) -> Script:
         server.requests.clear()
@@ -84,10 +103,12 @@ async def serve_for_ever(share: float) -> None:
 
     async with serve(script) as server:
         print(server.port, flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until the parent closes it
+        await asyncio.get_running_loop().run_in_executor(
+            None, sys.stdin.read
+        )  # until the parent closes it
 
 
-# --- the client ----------------------------------------------------------------------------------------------------
+# --- the client -----------------------------------------------------------------------------------
 
 
 class Soak:
@@ -108,11 +129,15 @@ class Soak:
                 snapshot = await fetch_snapshot(session)
                 for section in bili.ALL_SECTIONS:
                     self.check(f"get_{section}", getattr(snapshot, section), mid)
-                self.outcomes.update(f"section {type(error).__name__}" for error in snapshot.failures.values())
+                self.outcomes.update(
+                    f"section {type(error).__name__}" for error in snapshot.failures.values()
+                )
             case 1:
                 await bili.update_sign(session, "sign")
             case _:
-                name = self.random.choice([*MARK_OF, "get_realname_status", "get_realname_application"])
+                name = self.random.choice(
+                    [*MARK_OF, "get_realname_status", "get_realname_application"]
+                )
                 self.check(name, await getattr(bili, name)(session), mid)
 
     async def account(self, session: bili.AccountSession, mid: int, until: float) -> None:
@@ -137,7 +162,9 @@ class Soak:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         sockets = sum(os.path.islink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
         resident = pages * os.sysconf("SC_PAGESIZE") / 1024
-        self.samples.append((time.monotonic() - started, resident, sockets, len(asyncio.all_tasks())))
+        self.samples.append(
+            (time.monotonic() - started, resident, sockets, len(asyncio.all_tasks()))
+        )
 
     async def watch(self, seconds: float) -> None:
         started = time.monotonic()
@@ -147,7 +174,10 @@ class Soak:
             if int(passed) % 30 == 29:
                 at, resident, sockets, tasks = self.samples[-1]
                 done = self.outcomes.total()
-                print(f"{at:5.0f} s: {done} outcomes, {resident / 1024:.1f} MB, {sockets} descriptors, {tasks} tasks")
+                print(
+                    f"{at:5.0f} s: {done} outcomes, {resident / 1024:.1f} MB, {sockets} "
+                    f"descriptors, {tasks} tasks"
+                )
 
     async def run(self, port: int, seconds: float) -> None:
         base = f"http://127.0.0.1:{port}"
@@ -160,11 +190,15 @@ class Soak:
             until = time.monotonic() + seconds
             mids = range(1, ACCOUNTS + 1)
             sessions = {
-                mid: manager.session(Credential(sessdata=f"account-{mid}", dede_user_id=mid, bili_jct="jct"))
+                mid: manager.session(
+                    Credential(sessdata=f"account-{mid}", dede_user_id=mid, bili_jct="jct")
+                )
                 for mid in mids
             }
             await asyncio.gather(watch, *(self.account(sessions[mid], mid, until) for mid in mids))
-            idle = all(state.in_flight == state.waiting == 0 for state in manager.limits_state().values())
+            idle = all(
+                state.in_flight == state.waiting == 0 for state in manager.limits_state().values()
+            )
         await asyncio.sleep(0)
         self.ended = (len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))) == before and idle
 
@@ -191,34 +225,53 @@ def report(run: Soak, seconds: float) -> bool:
     long_enough = seconds >= JUDGED_FROM
     judged = [sample for sample in run.samples if sample[0] >= seconds / 2]
     # The lowest of each quarter of a minute: what is held when no large body is under way.
-    lows = [min((resident, at) for at, resident, *_ in judged[i : i + 15]) for i in range(0, len(judged), 15)]
+    lows = [
+        min((resident, at) for at, resident, *_ in judged[i : i + 15])
+        for i in range(0, len(judged), 15)
+    ]
     slope = median_slope([(at, low) for low, at in lows]) * 60
     print(", ".join(f"{count} {name}" for name, count in run.outcomes.most_common()))
     print("second half:")
     for name, column in (("descriptors", 2), ("tasks", 3)):
         values = [sample[column] for sample in judged]
         print(f"{name}: {min(values)} to {max(values)}, {values[0]} first, {values[-1]} last")
-    told = f"{lows[0][0] / 1024:.1f} MB first, {lows[-1][0] / 1024:.1f} MB last, {slope:+.0f} KB/min"
-    print(f"lows of the resident size: {told}{'' if long_enough else f', not judged in less than {JUDGED_FROM:.0f} s'}")
+    told = (
+        f"{lows[0][0] / 1024:.1f} MB first, {lows[-1][0] / 1024:.1f} MB last, {slope:+.0f} KB/min"
+    )
+    print(
+        "lows of the resident size: "
+        f"{told}{'' if long_enough else f', not judged in less than {JUDGED_FROM:.0f} s'}"
+    )
     print(f"{len(run.wrong)} wrong records", *run.wrong[:5], sep="\n  ")
     print(f"{len(run.unexpected)} unexpected exceptions", *run.unexpected[:5], sep="\n  ")
     print("afterwards nothing was left" if run.ended else "afterwards something WAS LEFT")
-    return not run.wrong and not run.unexpected and run.ended and (slope < SLOPE_MAX or not long_enough)
+    return (
+        not run.wrong
+        and not run.unexpected
+        and run.ended
+        and (slope < SLOPE_MAX or not long_enough)
+    )
 
 
 def give_back() -> None:
-    """Make glibc give free memory back, so that the resident size tells what is held and not how it is fragmented."""
+    """Make glibc give free memory back, so that the resident size tells what is held and not how it
+    is fragmented.
+    """
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
 
 
 def median_slope(points: list[tuple[float, float]]) -> float:
     """The median over all pairs: a leak shows in it, one step of the allocator does not."""
-    return median((y2 - y1) / (x2 - x1) for i, (x1, y1) in enumerate(points) for x2, y2 in points[i + 1 :])
+    return median(
+        (y2 - y1) / (x2 - x1) for i, (x1, y1) in enumerate(points) for x2, y2 in points[i + 1 :]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.soak", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.soak", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--share", type=float, default=0.2, help="of the replies that are broken")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)

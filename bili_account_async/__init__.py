@@ -1,7 +1,8 @@
-"""An asyncio client for one's own Bilibili account: the nine member-centre endpoints, typed and rate-limited.
+"""An asyncio client for one's own Bilibili account: the nine member-centre endpoints, typed and
+rate-limited.
 
-Unofficial. It acts only with credentials that the account's owner hands it, at polite default rates, and backs off when
-the server asks. This module is only the public names.
+Unofficial. It acts only with credentials that the account's owner hands it, at polite default
+rates, and backs off when the server asks. This module is only the public names.
 """
 
 from typing import TYPE_CHECKING
@@ -170,7 +171,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The Poller and its events are read when they are first asked for: most programs poll nothing."""
+    """The Poller and its events are read when they are first asked for: most
+    programs poll nothing.
+    """
     if name in __all__:
         from . import polling
 

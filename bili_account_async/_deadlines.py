@@ -26,7 +26,9 @@ class Deadlines:
         self._timers: dict[float, asyncio.TimerHandle] = {}
 
     def after(self, seconds: float) -> Deadline:
-        """A context that cancels the current task after `seconds` (up to 1/64 s later, exactly if shorter than 1 s)."""
+        """A context that cancels the current task after `seconds` (up to 1/64 s later, exactly if
+        shorter than 1 s).
+        """
         at = self._now() + seconds
         if seconds >= 1:
             at = ceil(at * _GRAIN) / _GRAIN
@@ -57,7 +59,9 @@ class Deadlines:
 
 
 class Deadline:
-    """One call's deadline; `expired` tells afterwards whether it, and nobody else, ended the body."""
+    """One call's deadline; `expired` tells afterwards whether it, and nobody else,
+    ended the body.
+    """
 
     __slots__ = ("cancelling", "due", "expired", "task")
 
@@ -71,10 +75,16 @@ class Deadline:
         self.due.add(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> bool:
         if self in self.due:
             self.due.remove(self)
             self.expired = False
-        else:  # as asyncio.timeout does: our own cancellation is taken back, somebody else's passes through
-            self.expired = self.task.uncancel() <= self.cancelling and kind is asyncio.CancelledError
+        # as asyncio.timeout does: our own cancellation is taken back, somebody else's passes
+        # through
+        else:
+            self.expired = (
+                self.task.uncancel() <= self.cancelling and kind is asyncio.CancelledError
+            )
         return self.expired

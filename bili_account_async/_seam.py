@@ -1,4 +1,7 @@
-"""The one seam for time and chance. Private: tests run a virtual event loop, or give the manager another `Seam`."""
+"""The one seam for time and chance.
+
+Private: tests run a virtual event loop, or give the manager another `Seam`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from collections.abc import Callable
 
 
 class Seam:
-    """Monotonic time, timers and sleep are the event loop's; wall-clock time and chance come from the system."""
+    """Monotonic time, timers and sleep are the event loop's; wall-clock time and chance come from
+    the system.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
-"""Who asks: the owner's credential, the ways to read one, and how secrets are kept out of everything that is shown.
+"""Who asks: the owner's credential, the ways to read one, and how secrets are kept out of
+everything that is shown.
 
-Nothing here talks to a server. Every function that meets a secret and fails drops its own references to it before it
-raises, so that a traceback with local variables shows none.
+Nothing here talks to a server. Every function that meets a secret and fails drops its own
+references to it before it raises, so that a traceback with local variables shows none.
 """
 
 from __future__ import annotations
@@ -24,15 +25,21 @@ _ESCAPE = re.compile("%[0-9A-F]{2}")
 # The last one is JavaScript's encodeURIComponent, which is how a browser writes SESSDATA.
 _SPELLERS = (str, quote, quote_plus, partial(quote, safe=""), partial(quote, safe="!'()*"))
 _COOKIES = {"SESSDATA": "sessdata", "DedeUserID": "dede_user_id", "bili_jct": "bili_jct"}
-_ENVIRONMENT = {"BILI_SESSDATA": "sessdata", "BILI_DEDE_USER_ID": "dede_user_id", "BILI_JCT": "bili_jct"}
+_ENVIRONMENT = {
+    "BILI_SESSDATA": "sessdata",
+    "BILI_DEDE_USER_ID": "dede_user_id",
+    "BILI_JCT": "bili_jct",
+}
 
 
 @attrs.frozen(init=False, repr=False)
 class Credential:
-    """A cookie (`sessdata` with, if known, `dede_user_id` and `bili_jct`) or an app token (`access_key`).
+    """A cookie (`sessdata` with, if known, `dede_user_id` and `bili_jct`) or an app token
+    (`access_key`).
 
-    Raises `CredentialError`, naming the part, for neither or both, and for a value that no cookie can hold.
-    It shows no secret in `repr` and refuses to pickle: hand a name to the other process, and look it up there.
+    Raises `CredentialError`, naming the part, for neither or both, and for a value that no cookie
+    can hold. It shows no secret in `repr` and refuses to pickle: hand a name to the other process,
+    and look it up there.
     """
 
     sessdata: str | None = None
@@ -63,19 +70,25 @@ class Credential:
             del self, sessdata, dede_user_id, bili_jct, access_key
             raise CredentialError(problem)
         self.__attrs_init__(
-            sessdata.replace(",", "%2C") if sessdata else None, dede_user_id or None, bili_jct, access_key
+            sessdata.replace(",", "%2C") if sessdata else None,
+            dede_user_id or None,
+            bili_jct,
+            access_key,
         )
 
     @staticmethod
     def from_cookie_header(header: str) -> Credential:
-        """Read `SESSDATA=…; DedeUserID=…; bili_jct=…` as a browser shows it; other cookies are dropped."""
+        """Read `SESSDATA=…; DedeUserID=…; bili_jct=…` as a browser shows it; other cookies are
+        dropped.
+        """
         made = _from_pairs(_header_pairs, header, "the cookie header has no SESSDATA")
         del header
         return _made(made)
 
     @staticmethod
     def from_cookies_txt(path: str | os.PathLike[str]) -> Credential:
-        """Read a browser's exported cookies (Netscape format); only those of bilibili.com and its subdomains count.
+        """Read a browser's exported cookies (Netscape format); only those of bilibili.com and its
+        subdomains count.
 
         Raises `OSError` when the file can't be read, `CredentialError` when it holds no login.
         """
@@ -87,11 +100,14 @@ class Credential:
 
     @staticmethod
     def from_env(environ: Mapping[str, str] | None = None) -> Credential:
-        """Read `BILI_COOKIE`, or `BILI_SESSDATA` with `BILI_DEDE_USER_ID` and `BILI_JCT`, or `BILI_ACCESS_KEY`.
+        """Read `BILI_COOKIE`, or `BILI_SESSDATA` with `BILI_DEDE_USER_ID` and `BILI_JCT`, or
+        `BILI_ACCESS_KEY`.
 
         An empty variable counts as unset. Two ways at once are a `CredentialError`, and so is none.
         """
-        made = _from_environ(os.environ if environ is None else environ)  # as a default, `help` would show it
+        made = _from_environ(
+            os.environ if environ is None else environ
+        )  # as a default, `help` would show it
         del environ
         return _made(made)
 
@@ -104,7 +120,9 @@ class Credential:
         return "#" + blake2b(secret.encode(), digest_size=6).hexdigest()
 
     def redact(self, text: str) -> str:
-        """`text` with every spelling of this credential's secrets (plain, percent-encoded, decoded) made `***`."""
+        """`text` with every spelling of this credential's secrets (plain, percent-encoded, decoded)
+        made `***`.
+        """
         for secret in sorted(self._spellings(), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
@@ -123,7 +141,9 @@ class Credential:
         return f"Credential(sessdata=***{mid}{', bili_jct=***' if self.bili_jct else ''})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a Credential does not pickle: hand a name to the other process, and look it up there")
+        raise TypeError(
+            "a Credential does not pickle: hand a name to the other process, and look it up there"
+        )
 
     def __copy__(self) -> Credential:
         return self
@@ -141,8 +161,12 @@ def _problem(part: str, value: object) -> str | None:
         return f"{part}: is empty"
     if bad := _UNSAFE.search(value):
         character = bad[0]
-        named = {"\r": "CR", "\n": "LF", "\0": "NUL", ";": "a semicolon", " ": "a space"}.get(character)
-        named = named or ("a control character" if character.isascii() else "a character that is not ASCII")
+        named = {"\r": "CR", "\n": "LF", "\0": "NUL", ";": "a semicolon", " ": "a space"}.get(
+            character
+        )
+        named = named or (
+            "a control character" if character.isascii() else "a character that is not ASCII"
+        )
         return f"{part}: holds {named} at position {bad.start()}, which no cookie or token can"
     return None
 
@@ -152,10 +176,16 @@ def _mid_problem(value: object) -> str | None:
         return None
     if type(value) is not int:
         return f"dede_user_id: expected int, got {type(value).__name__}"
-    return None if 0 <= value < _MID_END else "dede_user_id: expected a positive number of at most 19 digits"
+    return (
+        None
+        if 0 <= value < _MID_END
+        else "dede_user_id: expected a positive number of at most 19 digits"
+    )
 
 
-def _kind_problem(sessdata: object, mid: object, bili_jct: object, access_key: object) -> str | None:
+def _kind_problem(
+    sessdata: object, mid: object, bili_jct: object, access_key: object
+) -> str | None:
     if access_key is not None and (sessdata is not None or bili_jct is not None or mid):
         return "access_key: is a login of its own, and can't be combined with a cookie's parts"
     if access_key is None and sessdata is None:
@@ -170,7 +200,9 @@ def _made(made: Credential | str) -> Credential:
 
 
 def _build(texts: Mapping[str, str]) -> Credential | str:
-    """The credential of these parts, or what is wrong with them; it raises nothing, so no traceback holds them."""
+    """The credential of these parts, or what is wrong with them; it raises nothing, so no traceback
+    holds them.
+    """
     mid = texts.get("dede_user_id", "0")
     if not (mid.isascii() and mid.isdigit() and len(mid) < 20):
         return "dede_user_id: expected a number"
@@ -181,7 +213,9 @@ def _build(texts: Mapping[str, str]) -> Credential | str:
         return str(error)
 
 
-def _from_pairs(read: Callable[[Any], Iterable[tuple[str, str]]], source: object, nothing: str) -> Credential | str:
+def _from_pairs(
+    read: Callable[[Any], Iterable[tuple[str, str]]], source: object, nothing: str
+) -> Credential | str:
     texts: dict[str, str] = {}
     try:
         for name, value in read(source):
@@ -218,10 +252,12 @@ def _netscape_pairs(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _from_environ(environ: Mapping[str, str]) -> Credential | str:
-    there = {name for name in ("BILI_COOKIE", "BILI_ACCESS_KEY", *_ENVIRONMENT) if environ.get(name)}
-    ways = [name for name in ("BILI_COOKIE", "BILI_ACCESS_KEY") if name in there] + sorted(there & _ENVIRONMENT.keys())[
-        -1:
-    ]
+    there = {
+        name for name in ("BILI_COOKIE", "BILI_ACCESS_KEY", *_ENVIRONMENT) if environ.get(name)
+    }
+    ways = [name for name in ("BILI_COOKIE", "BILI_ACCESS_KEY") if name in there] + sorted(
+        there & _ENVIRONMENT.keys()
+    )[-1:]
     if len(ways) > 1:
         return f"{' and '.join(ways)} are both set: unset all but one way"
     if "BILI_COOKIE" in there:

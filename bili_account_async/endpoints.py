@@ -1,6 +1,8 @@
-"""The nine endpoints: each is declared once, as data in `ENDPOINTS`, and has a coroutine of one line.
+"""The nine endpoints: each is declared once, as data in `ENDPOINTS`, and has a coroutine of one
+line.
 
-What varies between endpoints stands here and nowhere else; how a call is made is `session.py`'s business.
+What varies between endpoints stands here and nowhere else; how a call is made is `session.py`'s
+business.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ SIGN_MAX = 70
 def _one_of(*allowed: object) -> Any:
     def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value not in allowed:
-            raise ValueError(f"{attribute.name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+            raise ValueError(
+                f"{attribute.name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}"
+            )
 
     return check
 
@@ -45,9 +49,11 @@ def _parts(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 @attrs.frozen
 class Auth:
-    """Which credential parts an endpoint needs: `cookie` names those of a cookie, `access_key` says if a token will do.
+    """Which credential parts an endpoint needs: `cookie` names those of a cookie, `access_key` says
+    if a token will do.
 
-    A POST whose `cookie` names `bili_jct` sends it as the form field `csrf`, which is how the API checks it.
+    A POST whose `cookie` names `bili_jct` sends it as the form field `csrf`, which is how the API
+    checks it.
     """
 
     cookie: tuple[Part, ...] = attrs.field(
@@ -65,7 +71,11 @@ class Auth:
 
 
 def _check_path(owner: object, attribute: object, value: str) -> None:
-    if not value.startswith("/") or value.startswith("//") or any(c in value or not c for c in "?#\\ \r\n\t"):
+    if (
+        not value.startswith("/")
+        or value.startswith("//")
+        or any(c in value or not c for c in "?#\\ \r\n\t")
+    ):
         raise ValueError(f"path: expected '/…' without query or fragment, got {value!r}")
 
 
@@ -78,9 +88,9 @@ def _check_result(owner: object, attribute: object, value: object) -> None:
 class Endpoint(Generic[T]):
     """One endpoint as data; `await session.call(endpoint)` gives a `returns`.
 
-    `result` is where the payload stands in the reply; `returns` is anything that `structure` can make, `NoneType` for
-    an endpoint whose reply has no payload. A GET may be sent again after a failure, a POST
-    only when nothing of it left this machine.
+    `result` is where the payload stands in the reply; `returns` is anything that `structure` can
+    make, `NoneType` for an endpoint whose reply has no payload. A GET may be sent again after a
+    failure, a POST only when nothing of it left this machine.
     """
 
     name: str
@@ -93,7 +103,9 @@ class Endpoint(Generic[T]):
 
 
 class Session(Protocol):
-    """What the coroutines need of a session, so that a wrapper can stand in for an `AccountSession`."""
+    """What the coroutines need of a session, so that a wrapper can stand in for an
+    `AccountSession`.
+    """
 
     async def call(
         self,
@@ -106,8 +118,12 @@ class Session(Protocol):
 
 
 _COOKIE_OR_APP = Auth()
-_ACCOUNT_INFO = Endpoint("get_account_info", "GET", "api", "/x/member/web/account", _COOKIE_OR_APP, AccountInfo)
-_DAILY_REWARDS = Endpoint("get_daily_rewards", "GET", "api", "/x/member/web/exp/reward", _COOKIE_OR_APP, DailyRewards)
+_ACCOUNT_INFO = Endpoint(
+    "get_account_info", "GET", "api", "/x/member/web/account", _COOKIE_OR_APP, AccountInfo
+)
+_DAILY_REWARDS = Endpoint(
+    "get_daily_rewards", "GET", "api", "/x/member/web/exp/reward", _COOKIE_OR_APP, DailyRewards
+)
 _COIN_EXP = Endpoint(
     "get_coin_exp",
     "GET",
@@ -117,9 +133,16 @@ _COIN_EXP = Endpoint(
     int,
     ("number",),
 )
-_VIP_INFO = Endpoint("get_vip_info", "GET", "api", "/x/vip/web/user/info", Auth(access_key=False), VipInfo)
+_VIP_INFO = Endpoint(
+    "get_vip_info", "GET", "api", "/x/vip/web/user/info", Auth(access_key=False), VipInfo
+)
 _SECURITY_INFO = Endpoint(
-    "get_security_info", "GET", "passport", "/web/site/user/info", Auth(("sessdata", "dede_user_id")), SecurityInfo
+    "get_security_info",
+    "GET",
+    "passport",
+    "/web/site/user/info",
+    Auth(("sessdata", "dede_user_id")),
+    SecurityInfo,
 )
 _REALNAME_STATUS = Endpoint(
     "get_realname_status",
@@ -131,11 +154,24 @@ _REALNAME_STATUS = Endpoint(
     ("data", "status"),
 )
 _REALNAME_APPLICATION = Endpoint(
-    "get_realname_application", "GET", "api", "/x/member/realname/apply/status", _COOKIE_OR_APP, RealnameApplication
+    "get_realname_application",
+    "GET",
+    "api",
+    "/x/member/realname/apply/status",
+    _COOKIE_OR_APP,
+    RealnameApplication,
 )
-_COIN_LOG = Endpoint("get_coin_log", "GET", "api", "/x/member/web/coin/log", _COOKIE_OR_APP, CoinLog)
+_COIN_LOG = Endpoint(
+    "get_coin_log", "GET", "api", "/x/member/web/coin/log", _COOKIE_OR_APP, CoinLog
+)
 _UPDATE_SIGN = Endpoint(
-    "update_sign", "POST", "api", "/x/member/web/sign/update", Auth(("sessdata", "bili_jct")), NoneType, ()
+    "update_sign",
+    "POST",
+    "api",
+    "/x/member/web/sign/update",
+    Auth(("sessdata", "bili_jct")),
+    NoneType,
+    (),
 )
 _CLEAR_SIGN = attrs.evolve(_UPDATE_SIGN, name="clear_sign")
 
@@ -189,8 +225,12 @@ async def get_realname_status(session: Session, *, timeout: float | None = None)
     return await session.call(_REALNAME_STATUS, timeout=timeout)
 
 
-async def get_realname_application(session: Session, *, timeout: float | None = None) -> RealnameApplication:
-    """The application for real-name certification, with name and card number masked by the server."""
+async def get_realname_application(
+    session: Session, *, timeout: float | None = None
+) -> RealnameApplication:
+    """The application for real-name certification, with name and card number
+    masked by the server.
+    """
     return await session.call(_REALNAME_APPLICATION, timeout=timeout)
 
 
@@ -200,10 +240,12 @@ async def get_coin_log(session: Session, *, timeout: float | None = None) -> Coi
 
 
 async def update_sign(session: Session, user_sign: str, *, timeout: float | None = None) -> None:
-    """Ask for a new sign; the change waits in Bilibili's review queue. Needs a cookie with bili_jct, or a token.
+    """Ask for a new sign; the change waits in Bilibili's review queue. Needs a cookie with
+    bili_jct, or a token.
 
-    Raises `SignTooLong` beyond 70 code points and `ValueError` for control characters, both before anything is sent;
-    the server may answer `SensitiveSign`, `EmojiSign` or `CsrfRejected`. It is never sent twice: after a
+    Raises `SignTooLong` beyond 70 code points and `ValueError` for control characters, both before
+    anything is sent; the server may answer `SensitiveSign`, `EmojiSign` or `CsrfRejected`. It is
+    never sent twice: after a
     `TransportError` whose `sent` is true nobody knows whether the change was asked for.
     """
     if not isinstance(user_sign, str):
@@ -211,7 +253,9 @@ async def update_sign(session: Session, user_sign: str, *, timeout: float | None
     if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in user_sign):
         raise ValueError("user_sign: expected no control characters or lone surrogates")
     if len(user_sign) > SIGN_MAX:
-        error = SignTooLong(f"expected at most {SIGN_MAX} code points, got {len(user_sign)}", code=40022)
+        error = SignTooLong(
+            f"expected at most {SIGN_MAX} code points, got {len(user_sign)}", code=40022
+        )
         error.endpoint = "update_sign"
         raise error
     await session.call(_UPDATE_SIGN, form={"user_sign": user_sign}, timeout=timeout)

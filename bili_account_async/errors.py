@@ -1,8 +1,8 @@
 """What can go wrong, as exceptions: one tree, no I/O, no knowledge of aiohttp.
 
-Rules of the room: an error never holds a secret (whoever builds one redacts first, see `credential.py`), every error
-pickles and copies, and `raise … from` another library's exception is not done anywhere in the package, because those
-show request headers.
+Rules of the room: an error never holds a secret (whoever builds one redacts first, see
+`credential.py`), every error pickles and copies, and `raise … from` another library's exception is
+not done anywhere in the package, because those show request headers.
 """
 
 from __future__ import annotations
@@ -48,12 +48,18 @@ class TransportError(BiliError):
     """The talk with the server broke: DNS, connect, TLS, reset, truncated."""
 
     sent: bool = True
-    """Whether any byte of the request may have left this machine. False after a refused connection."""
+    """Whether any byte of the request may have left this machine.
+
+    False after a refused connection.
+    """
 
     _certificate: bool = False
-    _idle: bool = False  # it was the end of a connection that had lain idle in the pool, not of one made for the call
+    # it was the end of a connection that had lain idle in the pool, not of one made for the call
+    _idle: bool = False
 
-    def __init__(self, message: str, *, sent: bool = True, certificate: bool = False, idle: bool = False) -> None:
+    def __init__(
+        self, message: str, *, sent: bool = True, certificate: bool = False, idle: bool = False
+    ) -> None:
         super().__init__(message)
         self.sent = sent
         self._certificate = certificate
@@ -65,21 +71,27 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class ProtocolError(BiliError):
-    """The server answered, but not as the API does: HTTP status, not JSON, no envelope, too large, a redirect."""
+    """The server answered, but not as the API does: HTTP status, not JSON, no envelope, too large,
+    a redirect.
+    """
 
     status: int | None
     """The HTTP status; None when not even that could be read."""
     retry_after: float | None
     """Seconds that the server asked to wait, None if it did not say."""
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
 
 
 class RateLimited(BiliError):
-    """Slow down: said by the server (`scope` "host" or "account"), or by our own `Limits.max_wait` ("local")."""
+    """Slow down: said by the server (`scope` "host" or "account"), or by our own `Limits.max_wait`
+    ("local").
+    """
 
     status: int | None
     """HTTP status of the refusal, None for "local"."""
@@ -100,7 +112,11 @@ class RateLimited(BiliError):
         message: str = "",
         retry_after: float | None = None,
     ) -> None:
-        said = "our own limits' max_wait is over" if scope == "local" else f"the server limits this {scope}"
+        said = (
+            "our own limits' max_wait is over"
+            if scope == "local"
+            else f"the server limits this {scope}"
+        )
         told = "".join(
             (
                 f", HTTP {status}" if status not in (None, 200) else "",
@@ -170,7 +186,10 @@ API_ERRORS: dict[int, type[ApiError]] = {
 
 
 class SchemaError(BiliError):
-    """A reply's data does not have the documented shape. `bili-account doctor` makes a report of it."""
+    """A reply's data does not have the documented shape.
+
+    `bili-account doctor` makes a report of it.
+    """
 
     path: str
     """Where: `data.account_safe.pwd_level`, `data.list[4].time`."""
@@ -178,7 +197,10 @@ class SchemaError(BiliError):
     got: str
     """The type that came, with the value only for numbers and bools."""
     payload: object = None
-    """What came, whole, for a bug report. It is the account's data: never in repr, str, logs or pickles."""
+    """What came, whole, for a bug report.
+
+    It is the account's data: never in repr, str, logs or pickles.
+    """
 
     def __init__(self, *, path: str, expected: str, got: str, payload: object = None) -> None:
         super().__init__(f"{path or 'the root'}: expected {expected}, got {got}")

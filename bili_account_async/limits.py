@@ -1,26 +1,31 @@
-"""Budgets and the limiter: who may send, and when. Knows nothing of HTTP; takes the clock from outside.
+"""Budgets and the limiter: who may send, and when. Knows nothing of HTTP; takes the clock from
+outside.
 
-The theory, in twenty lines. A budget is GCRA, the token bucket's twin that needs one number: `ready_at`, the earliest
-next departure. A departure moves it to `max(ready_at, now - tolerance) + gap`; the gap is `1 / rate`, the tolerance
+The theory, in twenty lines. A budget is GCRA, the token bucket's twin that needs one number:
+`ready_at`, the earliest next departure. A departure moves it to `max(ready_at, now - tolerance) +
+gap`; the gap is `1 / rate`, the tolerance
 `(burst - 1) / rate`. So no window of t seconds holds more than `burst + rate * t` departures.
 
-Two budgets nest: the host's, and the account's on that host. A call is granted only when both conform *at the moment
-of departure*, and both are charged then. (An account's token taken first, then the queue for the host, would let the
-account's tokens bunch; both reserved in advance would waste the host's slots while the account waits.)
+Two budgets nest: the host's, and the account's on that host. A call is granted only when both
+conform *at the moment of departure*, and both are charged then. (An account's token taken first,
+then the queue for the host, would let the account's tokens bunch; both reserved in advance would
+waste the host's slots while the account waits.)
 
-Calls of one account queue in order. A host keeps one heap of the accounts that have waiting calls, by the time at
-which the account's first call is ready: when it became the first, or when the account's budget conforms, whichever is
-later. If the host may send, the account on top goes; its next call becomes ready now at the earliest, so accounts take
-turns. A grant costs O(log accounts). Nothing that could go waits: whatever frees budget (a departure's end, a
-cancellation, a timer) pumps the heap.
+Calls of one account queue in order. A host keeps one heap of the accounts that have waiting calls,
+by the time at which the account's first call is ready: when it became the first, or when the
+account's budget conforms, whichever is later. If the host may send, the account on top goes; its
+next call becomes ready now at the earliest, so accounts take turns. A grant costs O(log accounts).
+Nothing that could go waits: whatever frees budget (a departure's end, a cancellation, a timer)
+pumps the heap.
 
-A grant reaches its caller one turn of the loop later. One that is cancelled in between gives its charge back, less the
-budget that has grown since, which is always safe.
+A grant reaches its caller one turn of the loop later. One that is cancelled in between gives its
+charge back, less the budget that has grown since, which is always safe.
 
-Adaptive: when the server says slow down, the scope it names (host or account) pauses, its burst is gone, and its rate
-halves; from the pause's end the rate grows by `RECOVERY` of the configured rate a second. What departed before the
-throttle was told counts as the same throttle. What can't be known: the server's own budget; so the first throttle
-without `Retry-After` pauses about a second, and each further one twice as long, until a call succeeds.
+Adaptive: when the server says slow down, the scope it names (host or account) pauses, its burst is
+gone, and its rate halves; from the pause's end the rate grows by `RECOVERY` of the configured rate
+a second. What departed before the throttle was told counts as the same throttle. What can't be
+known: the server's own budget; so the first throttle without `Retry-After` pauses about a second,
+and each further one twice as long, until a call succeeds.
 """
 
 from __future__ import annotations
@@ -58,7 +63,11 @@ class RateLimit:
     burst: int
 
     def __attrs_post_init__(self) -> None:
-        if type(self.rate) not in (int, float) or not 0 < self.rate < math.inf or math.isinf(1 / self.rate):
+        if (
+            type(self.rate) not in (int, float)
+            or not 0 < self.rate < math.inf
+            or math.isinf(1 / self.rate)
+        ):
             raise ValueError(f"rate: expected a finite number > 0, got {self.rate!r}")
         if type(self.burst) is not int or self.burst < 1:
             raise ValueError(f"burst: expected an int >= 1, got {self.burst!r}")
@@ -66,11 +75,13 @@ class RateLimit:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How much one process sends. The defaults are polite: one snapshot in one burst, then two calls a second a host.
+    """How much one process sends. The defaults are polite: one snapshot in one burst, then two
+    calls a second a host.
 
-    The server does not publish its limits. Users of other clients report blocks after some seventy calls at one a
-    second from a fresh client; two a second over all accounts, one for each, stays on the safe side of what a person's
-    browser does when it opens the member centre. Both budgets count per host.
+    The server does not publish its limits. Users of other clients report blocks after some seventy
+    calls at one a second from a fresh client; two a second over all accounts, one for each, stays
+    on the safe side of what a person's browser does when it opens the member centre. Both budgets
+    count per host.
     """
 
     host: RateLimit | None = RateLimit(rate=2, burst=12)
@@ -78,15 +89,23 @@ class Limits:
     concurrency: int | None = 16
     """Requests in flight per host, None for no cap."""
     max_wait: float | None = None
-    """Seconds that a call may wait here, pauses included, before it fails with `RateLimited(scope="local")`; 0 too."""
+    """Seconds that a call may wait here, pauses included, before it fails with
+    `RateLimited(scope="local")`; 0 too.
+    """
 
     def __attrs_post_init__(self) -> None:
         for name in ("host", "account"):
             if not isinstance(getattr(self, name), RateLimit | None):
-                raise ValueError(f"{name}: expected a RateLimit or None, got {getattr(self, name)!r}")
-        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
+                raise ValueError(
+                    f"{name}: expected a RateLimit or None, got {getattr(self, name)!r}"
+                )
+        if self.concurrency is not None and (
+            type(self.concurrency) is not int or self.concurrency < 1
+        ):
             raise ValueError(f"concurrency: expected an int >= 1 or None, got {self.concurrency!r}")
-        if self.max_wait is not None and (type(self.max_wait) not in (int, float) or not self.max_wait >= 0):
+        if self.max_wait is not None and (
+            type(self.max_wait) not in (int, float) or not self.max_wait >= 0
+        ):
             raise ValueError(f"max_wait: expected seconds >= 0 or None, got {self.max_wait!r}")
 
     @classmethod
@@ -112,7 +131,9 @@ class HostState(ScopeState):
 
     in_flight: int
     accounts: Mapping[str, ScopeState]
-    """The accounts that wait, are paused or slowed; by `dede_user_id`, or by a digest of the secret."""
+    """The accounts that wait, are paused or slowed; by `dede_user_id`, or by a digest of the
+    secret.
+    """
 
 
 class Permit(Protocol):
@@ -131,19 +152,25 @@ P = TypeVar("P", bound=Permit)
 
 
 class Limiter(Protocol[P]):
-    """What a `SessionManager` needs of a limiter; one that processes share can stand in for our own.
+    """What a `SessionManager` needs of a limiter; one that processes share can stand in for our
+    own.
 
-    A manager that is closed does not end the waits in it: what it grants after that is released at once.
+    A manager that is closed does not end the waits in it: what it grants after that is released at
+    once.
     """
 
     async def acquire(self, host: str, account: str, *, patience: float) -> P:
         """Wait until a request may depart.
 
-        Raises `RateLimited` at once when the server asked for a pause that does not end within `patience` seconds.
+        Raises `RateLimited` at once when the server asked for a pause that does not end within
+        `patience` seconds.
         """
 
     def release(self, permit: P, error: BaseException | None) -> None:
-        """The request is over: None for success, a `RateLimited` slows its scope. Called once for each permit."""
+        """The request is over: None for success, a `RateLimited` slows its scope.
+
+        Called once for each permit.
+        """
 
     def state(self) -> Mapping[str, HostState]:
         """Each host as it stands."""
@@ -216,12 +243,17 @@ class _Call(_Permit):
         self.arrived = now
         self.waited = self.paused = 0.0
         self.resumes_at = now  # when the pauses that it has met are over
-        self.charged: tuple[float, float] | None = None  # what the grant cost the host and the account
+        self.charged: tuple[float, float] | None = (
+            None  # what the grant cost the host and the account
+        )
         self.future: asyncio.Future[None] | None = None
 
 
 class _Host:
-    """One host's budget, its accounts and its queue. Pure arithmetic: every method is told the time."""
+    """One host's budget, its accounts and its queue.
+
+    Pure arithmetic: every method is told the time.
+    """
 
     __slots__ = (
         "account_pace",
@@ -263,13 +295,17 @@ class _Host:
         self.timer: asyncio.TimerHandle | None = None
 
     def at_once(self, key: str, now: float) -> _Permit | None:
-        """The permit of a call that nothing can hold up, which is most calls; None if it takes `enter` to say."""
+        """The permit of a call that nothing can hold up, which is most calls; None if it takes
+        `enter` to say.
+        """
         if self.heap or self.slowed or self.ready_at > now or self.in_flight >= self.concurrency:
             return None
         account = self.accounts.get(key)
         if account is None or account.ready_at > now:
             return None
-        self.in_flight += 1  # from here on it is `_grant`, with `_charge` in line: a third of the time
+        self.in_flight += (
+            1  # from here on it is `_grant`, with `_charge` in line: a third of the time
+        )
         pace, ready_at = self.pace, self.ready_at
         rested = now - pace.tolerance
         self.ready_at = (ready_at if ready_at > rested else rested) + pace.gap
@@ -279,7 +315,8 @@ class _Host:
         return _Permit(self, key, now)
 
     def enter(self, call: _Call, now: float) -> bool:
-        """Grant the call (True) or queue it (False); raises `RateLimited` if a pause outlasts its patience.
+        """Grant the call (True) or queue it (False); raises `RateLimited` if a pause outlasts its
+        patience.
 
         To be called after a `pump`: whoever could go before this call has gone.
         """
@@ -313,8 +350,12 @@ class _Host:
             if account.queue:
                 self._schedule(account, now)
 
-    def done(self, permit: _Permit, error: BaseException | None, now: float) -> list[tuple[_Call, RateLimited]]:
-        """The request is over; gives the calls that a new pause outlasts, off the queue, each with its error."""
+    def done(
+        self, permit: _Permit, error: BaseException | None, now: float
+    ) -> list[tuple[_Call, RateLimited]]:
+        """The request is over; gives the calls that a new pause outlasts, off the queue, each with
+        its error.
+        """
         self.in_flight -= 1
         if not isinstance(error, RateLimited):
             if error is None and self.slowed:
@@ -330,7 +371,9 @@ class _Host:
             self.recent = {key: at for key, at in self.recent.items() if now - at <= SPREAD_SECONDS}
             if len(self.recent) < SPREAD_ACCOUNTS:
                 return refused
-            error = _told("host", error, None)  # what an account is to wait for is not what the host is to
+            error = _told(
+                "host", error, None
+            )  # what an account is to wait for is not what the host is to
         self.recent.clear()
         return refused + self._throttle(self, error, permit.departed, now)
 
@@ -349,7 +392,9 @@ class _Host:
             else:
                 assert account.queue is not None
                 call = next(iter(account.queue))
-                if call.future is not None and call.future.done():  # cancelled, and its task has not run since
+                if (
+                    call.future is not None and call.future.done()
+                ):  # cancelled, and its task has not run since
                     self._unqueue(call, account)
                     continue
                 heappop(heap)
@@ -405,9 +450,15 @@ class _Host:
         for key, account in self.accounts.items():
             if account.queue or account.slow:
                 own_rate, own_pause = _standing(account, self.account_pace, now)
-                accounts[key] = ScopeState(rate=own_rate, paused_for=own_pause, waiting=len(account.queue or ()))
+                accounts[key] = ScopeState(
+                    rate=own_rate, paused_for=own_pause, waiting=len(account.queue or ())
+                )
         return HostState(
-            rate=rate, paused_for=paused_for, waiting=self.waiting, in_flight=self.in_flight, accounts=accounts
+            rate=rate,
+            paused_for=paused_for,
+            waiting=self.waiting,
+            in_flight=self.in_flight,
+            accounts=accounts,
         )
 
     def _open(self, now: float) -> bool:
@@ -436,7 +487,9 @@ class _Host:
             self._tidy()
 
     def _tidy(self) -> None:
-        """Drop the heap's dead entries (their account has another, or nothing waits) once they are the most."""
+        """Drop the heap's dead entries (their account has another, or nothing waits) once they are
+        the most.
+        """
         if len(self.heap) > 2 * self.waiting + 64:
             self.heap[:] = [entry for entry in self.heap if entry[1] == entry[2].turn]
             heapify(self.heap)
@@ -472,7 +525,9 @@ class _Host:
             slow.strikes += 1
             slow.throttled_at = now
             if pause is None:
-                pause = min(PAUSE_MIN * 2 ** min(slow.strikes - 1, 30), PAUSE_MAX) * (1 + self.random() / 2)
+                pause = min(PAUSE_MIN * 2 ** min(slow.strikes - 1, 30), PAUSE_MAX) * (
+                    1 + self.random() / 2
+                )
         elif pause is None:
             return []
         until = now + pause
@@ -520,11 +575,20 @@ def _standing(scope: _Host | _Account, pace: _Pace, now: float) -> tuple[float |
 
 
 def _told(scope: Scope, said: RateLimited, retry_after: float | None) -> RateLimited:
-    return RateLimited(scope=scope, status=said.status, code=said.code, message=said.message, retry_after=retry_after)
+    return RateLimited(
+        scope=scope,
+        status=said.status,
+        code=said.code,
+        message=said.message,
+        retry_after=retry_after,
+    )
 
 
 class LocalLimiter:
-    """The limiter of one process: futures and timers around `_Host`. One timer a host, none while it is idle."""
+    """The limiter of one process: futures and timers around `_Host`.
+
+    One timer a host, none while it is idle.
+    """
 
     def __init__(self, limits: Limits, seam: Seam) -> None:
         self._limits = limits

@@ -1,17 +1,19 @@
-"""Poller: many accounts, for ever, and only what changed. It knows sessions and snapshots, nothing of HTTP.
+"""Poller: many accounts, for ever, and only what changed. It knows sessions and snapshots, nothing
+of HTTP.
 
-The theory. Every account has a grid of due times, `first + k · every`, that never drifts; firsts are spread over the
-interval by the golden ratio, which is even for any number of accounts, and each due time gets a little jitter. Two
-heaps hold the idle accounts: `upcoming` by due time, and `ready`, of those that are due, by last start + interval. As
-long as the budget suffices, `ready` is empty most of the time. When it does not, all accounts come late by the same
-time, and those of one interval go in the order in which they last went, so equally often. (Up to `WORKERS` of them
-wait in the limiter, which lets accounts take turns.) A poll that overruns its next due time skips it.
+The theory. Every account has a grid of due times, `first + k · every`, that never drifts; firsts
+are spread over the interval by the golden ratio, which is even for any number of accounts, and each
+due time gets a little jitter. Two heaps hold the idle accounts: `upcoming` by due time, and
+`ready`, of those that are due, by last start + interval. As long as the budget suffices, `ready` is
+empty most of the time. When it does not, all accounts come late by the same time, and those of one
+interval go in the order in which they last went, so equally often. (Up to `WORKERS` of them wait in
+the limiter, which lets accounts take turns.) A poll that overruns its next due time skips it.
 
-A poll takes one of `WORKERS` slots until the consumer has taken its events: a slow consumer slows polling, nothing is
-dropped, nothing grows. An idle account has no task, only its place in a heap.
+A poll takes one of `WORKERS` slots until the consumer has taken its events: a slow consumer slows
+polling, nothing is dropped, nothing grows. An idle account has no task, only its place in a heap.
 
-What is known of an account reaches the store after the program was told of it: who dies in between is told again after
-the restart, who leaves in order is not.
+What is known of an account reaches the store after the program was told of it: who dies in between
+is told again after the restart, who leaves in order is not.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ _NOT_RUNNING = "this Poller does not run: use it inside its `async with Poller(m
 _log = logging.getLogger("bili_account_async")
 
 
-# --- events --------------------------------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -117,7 +119,10 @@ class AccountState(Enum):
 
 @attrs.frozen(kw_only=True)
 class PollerStats:
-    """A Poller as it stands. Lags are seconds behind schedule: of the last starts, and of the accounts due now."""
+    """A Poller as it stands.
+
+    Lags are seconds behind schedule: of the last starts, and of the accounts due now.
+    """
 
     accounts: Mapping[AccountState, int]
     polls: int
@@ -127,7 +132,9 @@ class PollerStats:
     lag_p50: float
     lag_p99: float
     throttled: float
-    """Seconds in which polls sat out a pause that a server asked for; pauses within a call's timeout do not count."""
+    """Seconds in which polls sat out a pause that a server asked for; pauses within a call's
+    timeout do not count.
+    """
 
 
 @attrs.frozen(kw_only=True)
@@ -137,11 +144,13 @@ class AccountStatus:
     state: AccountState
     every: timedelta
     next_at: datetime | None
-    """When it is due (aware, UTC), in the past if it is late; None while it is polled, paused or parked."""
+    """When it is due (aware, UTC), in the past if it is late; None while it is polled, paused or
+    parked.
+    """
     polls: int
 
 
-# --- stores --------------------------------------------------------------------------------------------------------
+# --- stores ---------------------------------------------------------------------------------------
 
 
 class SnapshotStore(Protocol):
@@ -153,8 +162,9 @@ class SnapshotStore(Protocol):
     async def save(self, account: str, snapshot: AccountSnapshot) -> None:
         """Keep it, whole or not at all.
 
-        Raises if it can't: the Poller logs that, goes on and tries again, except after a `RuntimeError`, a programmer's
-        mistake, which ends it. It is cancelled if leaving the Poller would take too long.
+        Raises if it can't: the Poller logs that, goes on and tries again, except after a
+        `RuntimeError`, a programmer's mistake, which ends it. It is cancelled if leaving the Poller
+        would take too long.
         """
 
     async def forget(self, account: str) -> None:
@@ -174,13 +184,16 @@ class MemoryStore:
         values = orjson.loads(kept)
         taken_at = datetime.fromisoformat(values.pop("taken_at"))
         return AccountSnapshot(
-            taken_at=taken_at, **{name: structure(_returns(name), value) for name, value in values.items()}
+            taken_at=taken_at,
+            **{name: structure(_returns(name), value) for name, value in values.items()},
         )
 
     async def save(self, account: str, snapshot: AccountSnapshot) -> None:
         values = {name: unstructure(value) for name, value in _sections_of(snapshot).items()}
         packed = orjson.dumps({"taken_at": snapshot.taken_at, **values})
-        self._kept[account] = bytes(memoryview(packed))  # a copy: orjson's own takes up to four times its length
+        self._kept[account] = bytes(
+            memoryview(packed)
+        )  # a copy: orjson's own takes up to four times its length
 
     async def forget(self, account: str) -> None:
         self._kept.pop(account, None)
@@ -190,7 +203,7 @@ def _returns(section: str) -> type[Any]:
     return ENDPOINTS[f"get_{section}"].returns
 
 
-# --- the poller ----------------------------------------------------------------------------------------------------
+# --- the poller -----------------------------------------------------------------------------------
 
 
 class _Stage(Enum):
@@ -221,7 +234,13 @@ class _Account:
     )
 
     def __init__(
-        self, name: str, session: AccountSession, every: float, sections: frozenset[str], first: float, now: float
+        self,
+        name: str,
+        session: AccountSession,
+        every: float,
+        sections: frozenset[str],
+        first: float,
+        now: float,
     ) -> None:
         self.name = name
         self.session = session
@@ -240,7 +259,9 @@ class _Account:
 
     @property
     def state(self) -> AccountState:
-        return self.held or (AccountState.WAITING if self.stage is _Stage.IDLE else AccountState.POLLING)
+        return self.held or (
+            AccountState.WAITING if self.stage is _Stage.IDLE else AccountState.POLLING
+        )
 
 
 _Entry = tuple[float, int, _Account]
@@ -250,15 +271,18 @@ _Offer = tuple[_Account, PollEvent, AccountSnapshot | None, asyncio.Future[None]
 
 
 class Poller:
-    """Polls accounts at their interval and tells what came: `async for event in poller`, inside `async with poller`.
+    """Polls accounts at their interval and tells what came: `async for event in poller`, inside
+    `async with poller`.
 
-    `every` and `sections` hold for accounts that `add` gives none of their own. `store` keeps what is known between
-    polls (in memory by default), so that one that outlives the process reports what changed meanwhile; without
+    `every` and `sections` hold for accounts that `add` gives none of their own. `store` keeps what
+    is known between polls (in memory by default), so that one that outlives the process reports
+    what changed meanwhile; without
     `track_changes` nothing is kept and no `Changed` comes.
 
-    Several tasks may iterate: each event goes to one of them. Leaving the `async with` ends all polls at once and every
-    `async for`, and raises what broke the Poller, if something did, such as a manager that was closed under it. Methods
-    that name an account raise `KeyError` for one that is not polled.
+    Several tasks may iterate: each event goes to one of them. Leaving the `async with` ends all
+    polls at once and every
+    `async for`, and raises what broke the Poller, if something did, such as a manager that was
+    closed under it. Methods that name an account raise `KeyError` for one that is not polled.
     """
 
     def __init__(
@@ -307,8 +331,8 @@ class Poller:
     ) -> None:
         """Poll an account from now on; the first polls are spread over the interval.
 
-        Raises `ValueError` for a name that is there already, and `CredentialMissing` for a credential that no section
-        can be asked with.
+        Raises `ValueError` for a name that is there already, and `CredentialMissing` for a
+        credential that no section can be asked with.
         """
         self._ensure_running()
         if name in self._accounts:
@@ -317,7 +341,9 @@ class Poller:
         interval = self._every if every is None else _interval(every)
         session = self._session(name, credential, wanted)
         now = self._seam.now()
-        self._origin = now if self._origin is None else self._origin  # one for all, so that late ones are spread too
+        self._origin = (
+            now if self._origin is None else self._origin
+        )  # one for all, so that late ones are spread too
         first = self._origin + interval * (self._added * _GOLDEN % 1)
         first += interval * max(0, math.ceil((now - first) / interval))
         self._added += 1
@@ -329,7 +355,10 @@ class Poller:
             self._schedule(account, first)
 
     def remove(self, name: str) -> None:
-        """Poll it no more; a poll under way ends without an event. The store keeps what it knows."""
+        """Poll it no more; a poll under way ends without an event.
+
+        The store keeps what it knows.
+        """
         account = self._account(name)
         self._count(account, -1)
         account.ticket = 0
@@ -357,7 +386,8 @@ class Poller:
             self._let_go(account)
 
     def poll_now(self, name: str) -> None:
-        """Poll it at once, or where the budget does not suffice in its turn, instead of at its next due time.
+        """Poll it at once, or where the budget does not suffice in its turn, instead of at its next
+        due time.
 
         One that is being polled is not polled twice, one that is paused or parked not at all.
         """
@@ -371,7 +401,9 @@ class Poller:
         return AccountStatus(
             state=account.state,
             every=timedelta(seconds=account.every),
-            next_at=self._clock_time(account.due) if account.state is AccountState.WAITING else None,
+            next_at=self._clock_time(account.due)
+            if account.state is AccountState.WAITING
+            else None,
             polls=account.polls,
         )
 
@@ -379,7 +411,11 @@ class Poller:
         """All accounts as they stand."""
         now = self._seam.now() if self._runner is not None else 0.0
         states = Counter(account.state for account in self._accounts.values())
-        late = [now - account.due for account in self._accounts.values() if account.ticket and account.due < now]
+        late = [
+            now - account.due
+            for account in self._accounts.values()
+            if account.ticket and account.due < now
+        ]
         lags = sorted([*self._lags, *late]) or [0.0]
         return PollerStats(
             accounts=MappingProxyType({state: states[state] for state in AccountState}),
@@ -406,7 +442,9 @@ class Poller:
         if not self._ended:  # else it is about to end by itself
             self._ended = True
             runner.cancel()
-        while not runner.done():  # its polls end at once; none outlives this, even if we are cancelled too
+        while (
+            not runner.done()
+        ):  # its polls end at once; none outlives this, even if we are cancelled too
             try:
                 await asyncio.wait((runner,))
             except asyncio.CancelledError as again:
@@ -414,7 +452,9 @@ class Poller:
         broken = None if runner.cancelled() else runner.exception()
         if cancelled is not None:
             raise cancelled
-        if broken is not None and error is None:  # an error of the body is the news then, and this one in the log
+        if (
+            broken is not None and error is None
+        ):  # an error of the body is the news then, and this one in the log
             raise broken
 
     def __aiter__(self) -> Poller:
@@ -481,7 +521,11 @@ class Poller:
                     account.ticket = 0
                     return account
             self._wake.clear()
-            timer = self._seam.loop.call_at(self._upcoming[0][0], self._wake.set) if self._upcoming else None
+            timer = (
+                self._seam.loop.call_at(self._upcoming[0][0], self._wake.set)
+                if self._upcoming
+                else None
+            )
             try:
                 await self._wake.wait()
             finally:
@@ -534,7 +578,10 @@ class Poller:
             sections = _sections_of(snapshot)
             if not sections:
                 error = next(iter(snapshot.failures.values()))
-                wait = max(getattr(failure, "retry_after", None) or 0.0 for failure in snapshot.failures.values())
+                wait = max(
+                    getattr(failure, "retry_after", None) or 0.0
+                    for failure in snapshot.failures.values()
+                )
         except (NotLoggedIn, RiskControlled) as fatal:
             error = fatal
         account.stage = _Stage.TELLING
@@ -551,15 +598,23 @@ class Poller:
         self._finish(account)
 
     async def _fetch(self, account: _Account) -> AccountSnapshot:
-        """`fetch_snapshot`, but what a host's pause refuses waits for its end instead of failing."""
+        """`fetch_snapshot`, but what a host's pause refuses waits for its end
+        instead of failing.
+        """
         session = account.session
-        if session._credential.access_key:  # it would keep a URL for each section: 4 KB of an idle account
+        if (
+            session._credential.access_key
+        ):  # it would keep a URL for each section: 4 KB of an idle account
             session = self._manager.session(session._credential, label=account.name)
         snapshot = await fetch_snapshot(session, sections=account.sections)
-        while refused := {name: error.retry_after for name, error in snapshot.failures.items() if _is_pause(error)}:
+        while refused := {
+            name: error.retry_after for name, error in snapshot.failures.items() if _is_pause(error)
+        }:
             await self._sit_out(max(PAUSE_MIN, *(seconds or 0.0 for seconds in refused.values())))
             rest = await fetch_snapshot(session, sections=refused)
-            failures = {name: error for name, error in snapshot.failures.items() if name not in refused}
+            failures = {
+                name: error for name, error in snapshot.failures.items() if name not in refused
+            }
             snapshot = AccountSnapshot(
                 taken_at=rest.taken_at,
                 failures={**failures, **rest.failures},
@@ -586,9 +641,12 @@ class Poller:
         turn = math.floor((now - account.first) / account.every + _HAIR) + 1
         return account.first + account.every * (turn + JITTER * self._seam.random())
 
-    async def _tell_snapshot(self, account: _Account, snapshot: AccountSnapshot, sections: dict[str, Any]) -> None:
+    async def _tell_snapshot(
+        self, account: _Account, snapshot: AccountSnapshot, sections: dict[str, Any]
+    ) -> None:
         taken = SnapshotTaken(account.name, snapshot)
-        # hash(-1) == hash(-2), so a change from one to the other is told with the account's next change.
+        # hash(-1) == hash(-2), so a change from one to the other is told with the account's next
+        # change.
         fingerprint = hash(tuple(sections.items())) if self._store is not None else None
         if fingerprint == account.fingerprint:
             await self._tell(account, taken)
@@ -597,7 +655,9 @@ class Poller:
         if not readable:
             await self._tell(account, taken)
             return
-        merged = AccountSnapshot(taken_at=snapshot.taken_at, **((_sections_of(known) if known else {}) | sections))
+        merged = AccountSnapshot(
+            taken_at=snapshot.taken_at, **((_sections_of(known) if known else {}) | sections)
+        )
         if known is not None and (changes := snapshot.changes_since(known)):
             await self._tell(account, taken)
             await self._tell(account, Changed(account.name, changes, snapshot), merged)
@@ -619,13 +679,20 @@ class Poller:
                 account.failures += 1
                 longest = max(account.every, BACKOFF_MAX.total_seconds())
                 backoff = min(account.every * 2.0 ** min(account.failures, 60), longest)
-                account.due = self._seam.now() + max(backoff * (1 + JITTER * self._seam.random()), wait)
+                account.due = self._seam.now() + max(
+                    backoff * (1 + JITTER * self._seam.random()), wait
+                )
                 event = PollFailed(account.name, error, self._clock_time(account.due))
         account.held = account.held or held
         await self._tell(account, event)
 
-    async def _tell(self, account: _Account, event: PollEvent, news: AccountSnapshot | None = None) -> None:
-        """Wait until the program has taken the event, which makes `news` what it knows. A removed account is silent."""
+    async def _tell(
+        self, account: _Account, event: PollEvent, news: AccountSnapshot | None = None
+    ) -> None:
+        """Wait until the program has taken the event, which makes `news` what it knows.
+
+        A removed account is silent.
+        """
         if self._polls_still(account):
             taken = self._seam.loop.create_future()
             self._offers.put_nowait((account, event, news, taken))
@@ -653,7 +720,9 @@ class Poller:
             account.unsaved = None
 
     async def _save_rest(self) -> None:
-        """What the program has taken just before it left, and what the store has refused until now."""
+        """What the program has taken just before it left, and what the store has
+        refused until now.
+        """
         for account in list(self._accounts.values()):
             await self._save(account)
 
@@ -663,7 +732,9 @@ class Poller:
             raise error
         if self._seam.now() - self._store_failed_at >= _COMPLAIN_EVERY:
             self._store_failed_at = self._seam.now()
-            _log.error("%s: %s: %s", account.name, what, error, exc_info=not isinstance(error, BiliError))
+            _log.error(
+                "%s: %s: %s", account.name, what, error, exc_info=not isinstance(error, BiliError)
+            )
 
     async def _sit_out(self, pause: float) -> None:
         if not self._sitting:
@@ -691,7 +762,9 @@ class Poller:
     def _polls_still(self, account: _Account) -> bool:
         return self._accounts.get(account.name) is account
 
-    def _session(self, name: str, credential: Credential, sections: frozenset[str]) -> AccountSession:
+    def _session(
+        self, name: str, credential: Credential, sections: frozenset[str]
+    ) -> AccountSession:
         session = self._manager.session(credential, label=name)
         lacks = [ENDPOINTS[f"get_{section}"].auth.missing_from(credential) for section in sections]
         if all(lacks):
@@ -709,9 +782,17 @@ class Poller:
         self._recounted = True
 
     def _warn_once(self) -> None:
-        """Say if the accounts need more than the limits give. Not in `add`, when others are still to be added."""
+        """Say if the accounts need more than the limits give.
+
+        Not in `add`, when others are still to be added.
+        """
         limit = self._manager._limits.host
-        if not self._recounted or self._warned or limit is None or self._manager._limiter is not None:
+        if (
+            not self._recounted
+            or self._warned
+            or limit is None
+            or self._manager._limiter is not None
+        ):
             return
         self._recounted = False
         needs: defaultdict[str, float] = defaultdict(float)
@@ -723,7 +804,8 @@ class Poller:
             factor = math.ceil(most / limit.rate * 100) / 100
             longest = max(account.every for account in self._accounts.values())
             _log.warning(
-                "%d accounts need %.4g calls a second of %s, the limits give %.4g: all are polled in turn, but later; "
+                "%d accounts need %.4g calls a second of %s, the limits give %.4g: all "
+                "are polled in turn, but later; "
                 "intervals %.2f times as long would fit, as %.4g s instead of %.4g s",
                 *(len(self._accounts), most, place, limit.rate, factor, longest * factor, longest),
             )
@@ -749,5 +831,7 @@ def _interval(every: timedelta) -> float:
 def _known_sections(sections: Iterable[str]) -> frozenset[str]:
     wanted = frozenset(sections)
     if not wanted or wanted - ALL_SECTIONS:
-        raise ValueError(f"sections: expected some of {sorted(ALL_SECTIONS)}, got {sorted(map(str, wanted))}")
+        raise ValueError(
+            f"sections: expected some of {sorted(ALL_SECTIONS)}, got {sorted(map(str, wanted))}"
+        )
     return wanted

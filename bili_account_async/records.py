@@ -1,7 +1,9 @@
-"""What the endpoints return: attrs records and open enums. No parsing here: `structuring.py` reads these classes.
+"""What the endpoints return: attrs records and open enums. No parsing here: `structuring.py` reads
+these classes.
 
-Records are frozen, slotted, keyword-only, hashable and picklable. A field carries the API's name, except where `wire`
-gives another. A field whose JSON form differs from its Python type has one of the `Annotated` types below.
+Records are frozen, slotted, keyword-only, hashable and picklable. A field carries the API's name,
+except where `wire` gives another. A field whose JSON form differs from its Python type has one of
+the `Annotated` types below.
 """
 
 from collections.abc import Iterable
@@ -14,7 +16,9 @@ import attrs
 
 ZeroOne = Annotated[bool, "0 or 1 on the wire"]
 IsoDay = Annotated[date | None, "YYYY-MM-DD on the wire, empty for none"]
-UnixMilliseconds = Annotated[datetime | None, "milliseconds since 1970 on the wire, 0 for none; UTC here"]
+UnixMilliseconds = Annotated[
+    datetime | None, "milliseconds since 1970 on the wire, 0 for none; UTC here"
+]
 NULL_IS_EMPTY = "null on the wire is an empty list"
 ChinaTime = Annotated[datetime, "YYYY-MM-DD HH:MM:SS on the wire, China Standard Time; UTC+8 here"]
 
@@ -36,7 +40,9 @@ class _OpenEnumType(EnumType):
 
 
 class _OpenEnum(Enum):
-    """A server grows new codes without notice: each becomes a member that keeps its value and is not remembered."""
+    """A server grows new codes without notice: each becomes a member that keeps its value and is
+    not remembered.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> Any:
@@ -47,7 +53,9 @@ class _OpenEnum(Enum):
         return member
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return type(self), (self._value_,)  # Python 3.11.0 to 3.11.3 pickle by name, which an unknown member can't
+        return type(self), (
+            self._value_,
+        )  # Python 3.11.0 to 3.11.3 pickle by name, which an unknown member can't
 
     @property
     def known(self) -> bool:
@@ -80,7 +88,10 @@ class VipType(_OpenInt):
 
 
 class VipStatus(_OpenInt):
-    """`vip_status` of VIP info. FROZEN: the IP address changed too often; LOCKED: the account is at high risk."""
+    """`vip_status` of VIP info.
+
+    FROZEN: the IP address changed too often; LOCKED: the account is at high risk.
+    """
 
     NONE = 0
     NORMAL = 1
@@ -129,7 +140,10 @@ class CardType(_OpenInt):
 
 
 class _Record:
-    """What `structuring` may fill field by field. It has the place for weak references, and records their fields."""
+    """What `structuring` may fill field by field.
+
+    It has the place for weak references, and records their fields.
+    """
 
     __slots__ = ("__weakref__",)
 
@@ -155,12 +169,18 @@ class AccountInfo(_Record):
 
 @attrs.frozen(kw_only=True)
 class DailyRewards(_Record):
-    """What brought experience, from daily rewards. `login`, `watch` and `share` count today (5 each)."""
+    """What brought experience, from daily rewards.
+
+    `login`, `watch` and `share` count today (5 each).
+    """
 
     login: bool
     watch: bool
     coins: int
-    """Experience from coins given today; lags behind, see `get_coin_exp`. The server stops at 50."""
+    """Experience from coins given today; lags behind, see `get_coin_exp`.
+
+    The server stops at 50.
+    """
     share: bool
     email: bool
     tel: bool
@@ -240,7 +260,10 @@ class SecurityInfo(_Record):
 
 @attrs.frozen(kw_only=True)
 class RealnameApplication(_Record):
-    """The application for real-name certification. Name and card number come masked by the server."""
+    """The application for real-name certification.
+
+    Name and card number come masked by the server.
+    """
 
     status: RealnameApplicationStatus
     remark: str

@@ -1,9 +1,10 @@
 """Whether a failed attempt is made again, and after how long. Pure: no waiting here, no clock.
 
-Backoff is exponential with full jitter. A retry budget per host keeps retries from making an outage worse: it starts
-with `RESERVE` retries, every successful call earns `EARNED` of one, every retry spends one. So whatever fails, requests
-stay below (1 + EARNED) x calls + RESERVE, and in a full outage below calls + RESERVE. (What is sent again because an
-idle connection of the pool was dead costs nothing: there are no more of those than connections.)
+Backoff is exponential with full jitter. A retry budget per host keeps retries from making an outage
+worse: it starts with `RESERVE` retries, every successful call earns `EARNED` of one, every retry
+spends one. So whatever fails, requests stay below (1 + EARNED) x calls + RESERVE, and in a full
+outage below calls + RESERVE. (What is sent again because an idle connection of the pool was dead
+costs nothing: there are no more of those than connections.)
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ def _seconds(name: str, value: float) -> None:
 
 @attrs.frozen(kw_only=True)
 class Retry:
-    """How a failed GET is tried again. The POST is sent again only when nothing of it left this machine."""
+    """How a failed GET is tried again.
+
+    The POST is sent again only when nothing of it left this machine.
+    """
 
     attempts: int = 3
     """Attempts a call has in all."""
@@ -54,7 +58,9 @@ class Retry:
         return cls(attempts=1, attempt_timeout=math.inf)
 
     def wait_before(self, retry: int, chance: float) -> float:
-        """Seconds to wait before the `retry`-th retry (1 is the first), by full jitter; `chance` is in [0, 1)."""
+        """Seconds to wait before the `retry`-th retry (1 is the first), by full jitter; `chance` is
+        in [0, 1).
+        """
         bound: float = min(self.backoff_max, self.backoff * 2 ** min(retry - 1, 60))
         return bound * chance
 

@@ -1,7 +1,7 @@
 """SessionManager and AccountSession: wait for the limit, send, judge, retry, and keep the time.
 
-What the API looks like is `wire.py`'s business, what aiohttp does `transport.py`'s, who may go when `limits.py`'s. No
-branch here knows one endpoint from another.
+What the API looks like is `wire.py`'s business, what aiohttp does `transport.py`'s, who may go when
+`limits.py`'s. No branch here knows one endpoint from another.
 """
 
 from __future__ import annotations
@@ -25,7 +25,14 @@ from ._seam import Seam
 from ._version import __version__
 from .credential import Credential
 from .endpoints import Endpoint, HostName
-from .errors import BiliError, CredentialMissing, ProtocolError, RateLimited, RequestTimeout, TransportError
+from .errors import (
+    BiliError,
+    CredentialMissing,
+    ProtocolError,
+    RateLimited,
+    RequestTimeout,
+    TransportError,
+)
 from .limits import CLOSED, HostState, Limiter, Limits, LocalLimiter
 from .retry import Retry, RetryBudget, may_retry
 from .transport import Answer, Pool
@@ -39,7 +46,10 @@ _TIMEOUT_MAX = 1e9
 
 
 def _base_url(value: str, attribute: attrs.Attribute[str]) -> str:
-    expected = "expected 'https://host' ('http' only for loopback) without user info, path, query or fragment"
+    expected = (
+        "expected 'https://host' ('http' only for loopback) without user info, path, query "
+        "or fragment"
+    )
     url = _http_url(value)
     if url is None or "@" in value or url.user or url.password:
         raise ValueError(f"{attribute.name}: {expected}")
@@ -75,7 +85,10 @@ def _is_loopback(host: str) -> bool:
 
 @attrs.frozen(kw_only=True)
 class Hosts:
-    """Where the API lives: one base URL for each of its three hosts. `http` is for loopback hosts only."""
+    """Where the API lives: one base URL for each of its three hosts.
+
+    `http` is for loopback hosts only.
+    """
 
     api: str = attrs.field(
         default="https://api.bilibili.com",
@@ -128,11 +141,16 @@ class Reply(Generic[T]):
 
 
 class _Route:
-    """An endpoint as one manager calls it; for an `access_key`, as one session does. Its repr shows no URL."""
+    """An endpoint as one manager calls it; for an `access_key`, as one session does.
+
+    Its repr shows no URL.
+    """
 
     __slots__ = ("decoder", "endpoint", "lane", "url")
 
-    def __init__(self, endpoint: Endpoint[Any], url: URL, lane: _Lane, decoder: wire.Decoder[Any]) -> None:
+    def __init__(
+        self, endpoint: Endpoint[Any], url: URL, lane: _Lane, decoder: wire.Decoder[Any]
+    ) -> None:
         self.endpoint = endpoint
         self.url = url
         self.lane = lane
@@ -168,7 +186,9 @@ class _Engine:
         self.own_limiter = LocalLimiter(manager._limits, seam) if manager._limiter is None else None
         self.limiter: Limiter[Any] = self.own_limiter or manager._limiter  # type: ignore[assignment]
         self.routes: dict[Endpoint[Any], _Route] = {}
-        self.bases = {name: URL(getattr(manager._hosts, name)) for name in ("api", "www", "passport")}
+        self.bases = {
+            name: URL(getattr(manager._hosts, name)) for name in ("api", "www", "passport")
+        }
         self.lanes: dict[str, _Lane] = {}
         self.drifted: set[tuple[str, str]] = set()
 
@@ -201,16 +221,19 @@ class _Engine:
 
 
 class SessionManager:
-    """The connection pool, the limits and the retries of a process: make one, and a session for each account.
+    """The connection pool, the limits and the retries of a process: make one, and a session for
+    each account.
 
-    `async with` it, or `open` and `close` it. `timeout` is in seconds and bounds the talking of one call: from its
-    first departure to the answer, with all attempts, backoffs and pauses that the server asks for, but without the wait
-    for our own `limits`. `limiter` replaces `limits`. `client_session` lends the connection pool of the host
-    application, which is never closed, and whose cookies and headers are neither read nor written. `proxy` is a URL,
-    `ssl` a context for a corporate root. `on_request` is called with a `RequestEvent` after every attempt.
+    `async with` it, or `open` and `close` it. `timeout` is in seconds and bounds the talking of one
+    call: from its first departure to the answer, with all attempts, backoffs and pauses that the
+    server asks for, but without the wait for our own `limits`. `limiter` replaces `limits`.
+    `client_session` lends the connection pool of the host application, which is never closed, and
+    whose cookies and headers are neither read nor written. `proxy` is a URL,
+    `ssl` a context for a corporate root. `on_request` is called with a `RequestEvent` after every
+    attempt.
 
-    Raises `ValueError` for what can't be, and `RuntimeError` with advice for use before opening, after closing or on
-    another event loop.
+    Raises `ValueError` for what can't be, and `RuntimeError` with advice for use before opening,
+    after closing or on another event loop.
     """
 
     def __init__(
@@ -225,13 +248,16 @@ class SessionManager:
         proxy: str | None = None,
         ssl: SSLContext | None = None,
         user_agent: str | None = None,
-        on_request: Callable[[RequestEvent], object] | Iterable[Callable[[RequestEvent], object]] = (),
+        on_request: Callable[[RequestEvent], object]
+        | Iterable[Callable[[RequestEvent], object]] = (),
     ) -> None:
         if limits is not None and limiter is not None:
             raise ValueError("limits and limiter: give one of them, a limiter replaces the limits")
         if client_session is not None and client_session.closed:
             raise ValueError("client_session: it is closed already")
-        if user_agent is not None and (not user_agent.isascii() or not user_agent.isprintable() or not user_agent):
+        if user_agent is not None and (
+            not user_agent.isascii() or not user_agent.isprintable() or not user_agent
+        ):
             raise ValueError("user_agent: expected printable ASCII")
         self._hosts = hosts
         self._limits = limits or Limits()
@@ -248,7 +274,10 @@ class SessionManager:
         self._new_seam: Callable[[], Seam] = Seam
 
     def session(self, credential: Credential, *, label: str | None = None) -> AccountSession:
-        """A handle on one account: free, no I/O. `label` names it in events; without one its mid or a digest does."""
+        """A handle on one account: free, no I/O.
+
+        `label` names it in events; without one its mid or a digest does.
+        """
         if not isinstance(credential, Credential):
             raise TypeError(f"credential: expected Credential, got {type(credential).__name__}")
         return AccountSession(self, credential, label)
@@ -262,7 +291,10 @@ class SessionManager:
         self._engine = _Engine(self, self._new_seam())
 
     async def close(self) -> None:
-        """End everything: connections, timers, and calls under way (with `RuntimeError`). Closing twice is fine."""
+        """End everything: connections, timers, and calls under way (with `RuntimeError`).
+
+        Closing twice is fine.
+        """
         engine, self._engine, self._closed = self._engine, None, True
         if engine is not None:
             await engine.close()
@@ -278,24 +310,35 @@ class SessionManager:
         """The budgets of each host that was called, as they stand now."""
         engine = self._running()
         state = engine.limiter.state()
-        keys: dict[HostName, str] = {name: base.raw_authority for name, base in engine.bases.items()}  # type: ignore[misc]
+        keys: dict[HostName, str] = {
+            name: base.raw_authority for name, base in engine.bases.items()
+        }  # type: ignore[misc]
         return MappingProxyType({name: state[key] for name, key in keys.items() if key in state})
 
     def _running(self) -> _Engine:
         engine = self._engine
         if engine is None:
             if self._closed:
-                raise RuntimeError("this SessionManager was closed: make the calls inside its `async with`")
+                raise RuntimeError(
+                    "this SessionManager was closed: make the calls inside its `async with`"
+                )
             raise RuntimeError(
-                "this SessionManager is not open: use `async with SessionManager() as manager:`, or await its `open()`"
+                "this SessionManager is not open: use `async with SessionManager() as "
+                "manager:`, or await its `open()`"
             )
         if engine.loop is not asyncio.get_running_loop():
-            raise RuntimeError("this SessionManager was opened on another event loop: open one manager in each loop")
+            raise RuntimeError(
+                "this SessionManager was opened on another event loop: open one manager "
+                "in each loop"
+            )
         return engine
 
 
 class AccountSession:
-    """One account's handle: give it to the endpoint coroutines. Light, and safe to share between tasks."""
+    """One account's handle: give it to the endpoint coroutines.
+
+    Light, and safe to share between tasks.
+    """
 
     __slots__ = ("__weakref__", "_credential", "_headers", "_key", "_label", "_manager", "_routes")
 
@@ -305,7 +348,9 @@ class AccountSession:
         self._label = label
         self._key: str | None = None
         self._headers: dict[str, str] | None = None
-        self._routes: dict[int, _Route] | None = None  # by the id of their endpoint, which each of them keeps alive
+        self._routes: dict[int, _Route] | None = (
+            None  # by the id of their endpoint, which each of them keeps alive
+        )
 
     @property
     def label(self) -> str:
@@ -325,7 +370,8 @@ class AccountSession:
     ) -> T:
         """Call an endpoint, one of ours or one that you declare, and give its record.
 
-        `params` go into the query, `form` into a POST's body; `timeout` replaces the manager's. Raises `BiliError`.
+        `params` go into the query, `form` into a POST's body; `timeout` replaces the manager's.
+        Raises `BiliError`.
         """
         record: T = (await self._perform(endpoint, params, form, timeout))[0]
         return record
@@ -339,7 +385,9 @@ class AccountSession:
         timeout: float | None = None,
     ) -> Reply[T]:
         """`call`, with the circumstances of the reply."""
-        record, payload, unknown, answer, seconds, attempts = await self._perform(endpoint, params, form, timeout)
+        record, payload, unknown, answer, seconds, attempts = await self._perform(
+            endpoint, params, form, timeout
+        )
         return Reply(
             record=record,
             status=answer.status,
@@ -370,29 +418,38 @@ class AccountSession:
         while True:
             attempt += 1
             try:
-                permit = await limiter.acquire(lane.key, self._key or self._account_key(), patience=talk)
+                permit = await limiter.acquire(
+                    lane.key, self._key or self._account_key(), patience=talk
+                )
             except RateLimited as limited:
                 limited.endpoint = endpoint.name
                 raise
             if attempt > 1:
                 talk -= permit.paused
-                if talk <= 0:  # by pauses that overlapped: one that is too long by itself was not waited for
+                if (
+                    talk <= 0
+                ):  # by pauses that overlapped: one that is too long by itself was not waited for
                     late = RequestTimeout(
-                        "no time is left after the pauses that the server asked for", sent=endpoint.method == "GET"
+                        "no time is left after the pauses that the server asked for",
+                        sent=endpoint.method == "GET",
                     )
                     late.endpoint = endpoint.name
                     limiter.release(permit, late)
                     raise late
             departed = now()
             try:
-                engine.ensure_open()  # it may have been closed between the grant and this turn of the loop
+                # it may have been closed between the grant and this turn of the loop
+                engine.ensure_open()
                 got = await engine.pool.exchange(
-                    endpoint.method, *self._request(route, params, form), min(retry.attempt_timeout, talk)
+                    endpoint.method,
+                    *self._request(route, params, form),
+                    min(retry.attempt_timeout, talk),
                 )
                 error, answer, decoded = self._judge(engine, route, got)
             except BaseException as cancelled:  # noqa: BLE001 - whatever it is, the permit goes back
                 limiter.release(permit, cancelled)
-                # Without the frames below, whose variables are headers and URLs: many an error reporter shows those.
+                # Without the frames below, whose variables are headers and URLs: many an error
+                # reporter shows those.
                 raise cancelled.with_traceback(None)  # noqa: B904
             limiter.release(permit, error)
             seconds = now() - departed
@@ -413,11 +470,17 @@ class AccountSession:
             delay = self._retry_delay(error, attempt, engine.seam.random())
             idle = isinstance(error, TransportError) and error._idle
             if idle:
-                # An idle connection of the pool was dead: the call is not to notice, so one more, at once. It costs no
-                # retry, and there is an end to it: each takes a connection out of the pool.
+                # An idle connection of the pool was dead: the call is not to notice, so one more,
+                # at once. It costs no retry, and there is an end to it: each takes a connection out
+                # of the pool.
                 allowed, delay = allowed + 1, 0.0
             talk -= seconds + delay
-            if attempt >= allowed or talk <= 0 or not may_retry(endpoint, error) or not (idle or lane.budget.spend()):
+            if (
+                attempt >= allowed
+                or talk <= 0
+                or not may_retry(endpoint, error)
+                or not (idle or lane.budget.spend())
+            ):
                 raise error
             if delay:
                 await asyncio.wait((engine.closing,), timeout=delay)
@@ -427,7 +490,10 @@ class AccountSession:
     def _request(
         self, route: _Route, params: Mapping[str, str] | None, form: Mapping[str, str] | None
     ) -> tuple[URL, dict[str, str], bytes | None]:
-        """URL, headers and body. They hold secrets, so no frame that can be in a traceback may keep them."""
+        """URL, headers and body.
+
+        They hold secrets, so no frame that can be in a traceback may keep them.
+        """
         endpoint, url = route.endpoint, route.url
         if params:
             query = wire.request_query(endpoint, self._credential, params)
@@ -443,7 +509,9 @@ class AccountSession:
         """The error, or what was decoded, each with the answer if one came."""
         if not isinstance(got, Answer):
             return got, None, None
-        envelope = wire.judge(got.status, got.headers, got.body, wall=engine.seam.wall, redact=self._credential.redact)
+        envelope = wire.judge(
+            got.status, got.headers, got.body, wall=engine.seam.wall, redact=self._credential.redact
+        )
         if isinstance(envelope, BiliError):
             return envelope, got, None
         decoded = route.decoder.decode(envelope)
@@ -457,7 +525,9 @@ class AccountSession:
             raise error
         route = engine.route(endpoint)
         if query := wire.request_query(endpoint, self._credential, None):
-            route = _Route(route.endpoint, URL(f"{route.url}?{query}", encoded=True), route.lane, route.decoder)
+            route = _Route(
+                route.endpoint, URL(f"{route.url}?{query}", encoded=True), route.lane, route.decoder
+            )
         if self._routes is None:
             self._routes = {}
         self._routes[id(route.endpoint)] = route
@@ -505,8 +575,14 @@ class AccountSession:
 
 
 def _seconds(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _TIMEOUT_MAX:
-        raise ValueError(f"timeout: expected seconds > 0, and no more than thirty years, got {value!r}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 < value <= _TIMEOUT_MAX
+    ):
+        raise ValueError(
+            f"timeout: expected seconds > 0, and no more than thirty years, got {value!r}"
+        )
     return float(value)
 
 

@@ -1,4 +1,6 @@
-"""All that an account's GET endpoints tell, fetched at once; and what changed between two such snapshots."""
+"""All that an account's GET endpoints tell, fetched at once; and what changed between two such
+snapshots.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,21 @@ import attrs
 
 from .endpoints import ENDPOINTS, Session
 from .errors import BiliError, CredentialMissing, NotLoggedIn, RiskControlled
-from .records import AccountInfo, CoinLog, DailyRewards, RealnameApplication, RealnameStatus, SecurityInfo, VipInfo
+from .records import (
+    AccountInfo,
+    CoinLog,
+    DailyRewards,
+    RealnameApplication,
+    RealnameStatus,
+    SecurityInfo,
+    VipInfo,
+)
 
-_SECTIONS = {name.removeprefix("get_"): endpoint for name, endpoint in ENDPOINTS.items() if endpoint.method == "GET"}
+_SECTIONS = {
+    name.removeprefix("get_"): endpoint
+    for name, endpoint in ENDPOINTS.items()
+    if endpoint.method == "GET"
+}
 ALL_SECTIONS: frozenset[str] = frozenset(_SECTIONS)
 """The names of a snapshot's sections."""
 
@@ -26,7 +40,9 @@ def _read_only(failures: Mapping[str, BiliError]) -> Mapping[str, BiliError]:
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """One value that differs: `path` is the attribute's place in the snapshot, as in `vip_info.vip_status`."""
+    """One value that differs: `path` is the attribute's place in the snapshot, as in
+    `vip_info.vip_status`.
+    """
 
     path: str
     old: Any
@@ -35,7 +51,10 @@ class Change:
 
 @attrs.frozen(kw_only=True, eq=True, hash=False)
 class AccountSnapshot:
-    """An account at one time. A section is None when it failed, was skipped, or was not asked for."""
+    """An account at one time.
+
+    A section is None when it failed, was skipped, or was not asked for.
+    """
 
     taken_at: datetime
     """When the last section had come; aware, UTC."""
@@ -58,15 +77,21 @@ class AccountSnapshot:
         return not self.failures and not self.skipped
 
     def changes_since(self, older: AccountSnapshot) -> tuple[Change, ...]:
-        """What differs from `older`, value by value; a section that is absent in either is no change.
+        """What differs from `older`, value by value; a section that is absent in either is no
+        change.
 
-        New coin-log entries are one change of `coin_log.entries`; entries that only aged out of the week are none.
+        New coin-log entries are one change of `coin_log.entries`; entries that only aged out of the
+        week are none.
         """
         changes: list[Change] = []
         for section in _SECTIONS:
             old, new = getattr(older, section), getattr(self, section)
             if old is not None and new is not None and old != new:
-                changes += _coin_log_changes(old, new) if section == "coin_log" else _differences(section, old, new)
+                changes += (
+                    _coin_log_changes(old, new)
+                    if section == "coin_log"
+                    else _differences(section, old, new)
+                )
         return tuple(changes)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -92,7 +117,9 @@ def _coin_log_changes(old: CoinLog, new: CoinLog) -> Iterable[Change]:
     # Entries have no id, and two equal ones in one second are both real: compare as multisets.
     known = Counter(old.entries)
     fresh = []
-    for entry in reversed(new.entries):  # oldest first, so that of equal ones the later is the fresh one
+    for entry in reversed(
+        new.entries
+    ):  # oldest first, so that of equal ones the later is the fresh one
         if known[entry]:
             known[entry] -= 1
         else:
@@ -110,13 +137,16 @@ async def fetch_snapshot(
 ) -> AccountSnapshot:
     """Ask all GET endpoints, or those of `sections`, at once: about one round trip.
 
-    A section that fails stands in `failures`, or with `strict` in the `ExceptionGroup` that is raised. A dead login
-    (`NotLoggedIn`) or risk control (`RiskControlled`) is raised at once and cancels the rest, with `strict` too. Raises
+    A section that fails stands in `failures`, or with `strict` in the `ExceptionGroup` that is
+    raised. A dead login (`NotLoggedIn`) or risk control (`RiskControlled`) is raised at once and
+    cancels the rest, with `strict` too. Raises
     `ValueError` for an unknown section.
     """
     wanted = frozenset(sections)
     if unknown := wanted - ALL_SECTIONS:
-        raise ValueError(f"sections: expected names of {sorted(ALL_SECTIONS)}, got {sorted(map(str, unknown))}")
+        raise ValueError(
+            f"sections: expected names of {sorted(ALL_SECTIONS)}, got {sorted(map(str, unknown))}"
+        )
     found: dict[str, Any] = {}
     failures: dict[str, BiliError] = {}
     skipped: set[str] = set()
@@ -128,7 +158,9 @@ async def fetch_snapshot(
         except CredentialMissing:
             skipped.add(section)
         except Exception as error:  # noqa: BLE001 - raised below
-            if isinstance(error, BiliError) and not isinstance(error, (NotLoggedIn, RiskControlled)):
+            if isinstance(error, BiliError) and not isinstance(
+                error, (NotLoggedIn, RiskControlled)
+            ):
                 failures[section] = error
                 return
             fatal.append(error)
@@ -144,4 +176,6 @@ async def fetch_snapshot(
         raise fatal[0]
     if strict and failures:
         raise ExceptionGroup("sections of the snapshot failed", list(failures.values()))
-    return AccountSnapshot(taken_at=datetime.now(UTC), failures=failures, skipped=frozenset(skipped), **found)
+    return AccountSnapshot(
+        taken_at=datetime.now(UTC), failures=failures, skipped=frozenset(skipped), **found
+    )

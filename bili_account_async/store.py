@@ -1,13 +1,16 @@
-"""SqliteStore (extra `store`): snapshots and coin ledgers that outlive the process, in one SQLite file.
+"""SqliteStore (extra `store`): snapshots and coin ledgers that outlive the process, in one SQLite
+file.
 
-Here: the tables, their migrations, and what SQLite's errors mean to a person. Not here: when to save, and what changed
-(`polling.py`, `snapshot.py`). A Credential never comes near.
+Here: the tables, their migrations, and what SQLite's errors mean to a person. Not here: when to
+save, and what changed (`polling.py`, `snapshot.py`). A Credential never comes near.
 
-The ledger. Bilibili shows a week of the coin log, this keeps what it ever showed. Entries have no id, and two equal
-ones in one second are both real, so ledger and window are multisets: of each (time, delta, reason) the ledger keeps the
-greater count. What both show is counted once, what comes late into a known second is added, what aged out stays.
+The ledger. Bilibili shows a week of the coin log, this keeps what it ever showed. Entries have no
+id, and two equal ones in one second are both real, so ledger and window are multisets: of each
+(time, delta, reason) the ledger keeps the greater count. What both show is counted once, what comes
+late into a known second is added, what aged out stays.
 
-Times are integers since 1970 UTC, so that they sort: microseconds for a snapshot, seconds for an entry.
+Times are integers since 1970 UTC, so that they sort: microseconds for a snapshot, seconds for an
+entry.
 """
 
 from __future__ import annotations
@@ -38,13 +41,21 @@ _APPLICATION = 0x62696C69  # `PRAGMA application_id` of our files
 _MIGRATIONS = (
     (
         "CREATE TABLE account (name TEXT PRIMARY KEY, taken_at INTEGER NOT NULL)",
-        "CREATE TABLE section (account TEXT, name TEXT, value TEXT NOT NULL, PRIMARY KEY (account, name))",
-        "CREATE TABLE ledger (account TEXT, time INTEGER, delta TEXT, reason TEXT, n INTEGER NOT NULL,"
+        "CREATE TABLE section (account TEXT, name TEXT, value TEXT NOT NULL, PRIMARY KEY "
+        "(account, name))",
+        "CREATE TABLE ledger (account TEXT, time INTEGER, delta TEXT, reason TEXT, n "
+        "INTEGER NOT NULL,"
         " PRIMARY KEY (account, time, delta, reason)) WITHOUT ROWID",
     ),
 )
-"""What leads from version k (`PRAGMA user_version`, 0 for an empty file) to k + 1. Only ever added to."""
-_SAVE_ACCOUNT = "INSERT INTO account VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET taken_at = excluded.taken_at"
+"""What leads from version k (`PRAGMA user_version`, 0 for an empty file) to k + 1.
+
+Only ever added to.
+"""
+_SAVE_ACCOUNT = (
+    "INSERT INTO account VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET taken_at = "
+    "excluded.taken_at"
+)
 _SAVE_SECTION = (  # here and in the ledger, a row that stays as it is is not written
     "INSERT INTO section VALUES (?, ?, ?) ON CONFLICT (account, name)"
     " DO UPDATE SET value = excluded.value WHERE value <> excluded.value"
@@ -53,13 +64,20 @@ _MERGE = (
     "INSERT INTO ledger VALUES (?, ?, ?, ?, ?) ON CONFLICT (account, time, delta, reason)"
     " DO UPDATE SET n = excluded.n WHERE n < excluded.n"
 )
-_LOAD = "SELECT taken_at, s.name, value FROM account a LEFT JOIN section s ON s.account = a.name WHERE a.name = ?"
+_LOAD = (
+    "SELECT taken_at, s.name, value FROM account a LEFT JOIN section s ON s.account = a.name "
+    "WHERE a.name = ?"
+)
 _ADVICE = {
     sqlite3.SQLITE_FULL: "free some space",
     sqlite3.SQLITE_IOERR: "see whether the disk is full or broken",
     sqlite3.SQLITE_READONLY: "make the file and its directory writable, or name another file",
-    sqlite3.SQLITE_CANTOPEN: "see that the file's directory exists, and that you may read and write both",
-    sqlite3.SQLITE_BUSY: "another program holds the file: end that one, or give each a file of its own",
+    sqlite3.SQLITE_CANTOPEN: (
+        "see that the file's directory exists, and that you may read and write both"
+    ),
+    sqlite3.SQLITE_BUSY: (
+        "another program holds the file: end that one, or give each a file of its own"
+    ),
     sqlite3.SQLITE_NOTADB: "name another file, or move this one away",
     sqlite3.SQLITE_CORRUPT: "move the file away, or restore a copy of it",
 }
@@ -70,7 +88,10 @@ _log = logging.getLogger("bili_account_async")
 
 
 class StoreError(BiliError):
-    """The file can't be read or written; the message names it, and says what to do. What was saved before is safe."""
+    """The file can't be read or written; the message names it, and says what to do.
+
+    What was saved before is safe.
+    """
 
     path: str
 
@@ -80,10 +101,12 @@ class StoreError(BiliError):
 
 
 class SqliteStore:
-    """A `SnapshotStore` in the SQLite file `path`, made with mode 0600 if there is none; use it with `async with`.
+    """A `SnapshotStore` in the SQLite file `path`, made with mode 0600 if there is none; use it
+    with `async with`.
 
-    A section that a saved snapshot lacks keeps its last known value. Several programs may share the file. Every method
-    raises `StoreError` if the file can't serve it, and `RuntimeError` while the store is not open.
+    A section that a saved snapshot lacks keeps its last known value. Several programs may share the
+    file. Every method raises `StoreError` if the file can't serve it, and `RuntimeError` while the
+    store is not open.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -103,10 +126,17 @@ class SqliteStore:
         if self._db is not None:
             raise RuntimeError("this SqliteStore is open already")
         with self._clear_errors():
-            with suppress(FileExistsError):  # not opened then: closing it would drop this process's other locks on it
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))  # -wal and -shm inherit the mode
-            # Not in aiosqlite's thread: what fails or is cancelled here leaves neither thread nor connection behind.
-            raw = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            with suppress(
+                FileExistsError
+            ):  # not opened then: closing it would drop this process's other locks on it
+                os.close(
+                    os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600)
+                )  # -wal and -shm inherit the mode
+            # Not in aiosqlite's thread: what fails or is cancelled here leaves neither thread nor
+            # connection behind.
+            raw = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             db = aiosqlite.Connection(lambda: raw, 64)
             try:
                 await db
@@ -130,7 +160,8 @@ class SqliteStore:
     async def load(self, account: str) -> AccountSnapshot | None:
         """The last known value of each section, None for an account never saved.
 
-        A stored section that does not fit its record, as another version of the package had it, is absent, and logged.
+        A stored section that does not fit its record, as another version of the package had it, is
+        absent, and logged.
         """
         async with self._locked() as db:
             rows = list(await db.execute_fetchall(_LOAD, (account,)))
@@ -138,17 +169,38 @@ class SqliteStore:
         for _, section, value in rows:
             if section in ALL_SECTIONS:
                 try:
-                    values[section] = structure(ENDPOINTS[f"get_{section}"].returns, json.loads(value))
+                    values[section] = structure(
+                        ENDPOINTS[f"get_{section}"].returns, json.loads(value)
+                    )
                 except (SchemaError, ValueError) as error:
-                    _log.warning("%s: account %r: stored %s is passed over: %s", self.path, account, section, error)
-        return AccountSnapshot(taken_at=_EPOCH + rows[0][0] * _MICROSECOND, **values) if rows else None
+                    _log.warning(
+                        "%s: account %r: stored %s is passed over: %s",
+                        self.path,
+                        account,
+                        section,
+                        error,
+                    )
+        return (
+            AccountSnapshot(taken_at=_EPOCH + rows[0][0] * _MICROSECOND, **values) if rows else None
+        )
 
     async def save(self, account: str, snapshot: AccountSnapshot) -> None:
-        """Keep the sections and merge the coin log into the ledger: all of it, or (also when cancelled) nothing."""
+        """Keep the sections and merge the coin log into the ledger: all of it, or (also when
+        cancelled) nothing.
+        """
         log = snapshot.coin_log
-        window = Counter(((e.time - _EPOCH) // _SECOND, _plain(e.delta), e.reason) for e in log.entries) if log else {}
-        known = [(name, value) for name in ALL_SECTIONS if (value := getattr(snapshot, name)) is not None]
-        sections = [(account, name, json.dumps(unstructure(value), ensure_ascii=False)) for name, value in known]
+        window = (
+            Counter(((e.time - _EPOCH) // _SECOND, _plain(e.delta), e.reason) for e in log.entries)
+            if log
+            else {}
+        )
+        known = [
+            (name, value) for name in ALL_SECTIONS if (value := getattr(snapshot, name)) is not None
+        ]
+        sections = [
+            (account, name, json.dumps(unstructure(value), ensure_ascii=False))
+            for name, value in known
+        ]
         async with self._locked() as db, _transaction(db):
             await db.execute(_SAVE_ACCOUNT, (account, (snapshot.taken_at - _EPOCH) // _MICROSECOND))
             await db.executemany(_SAVE_SECTION, sections)
@@ -163,7 +215,10 @@ class SqliteStore:
 
     async def ledger(self, account: str) -> tuple[CoinLogEntry, ...]:
         """Every coin-log entry ever saved, newest first; inside one second by delta and reason."""
-        query = "SELECT time, delta, reason, n FROM ledger WHERE account = ? ORDER BY time DESC, delta, reason"
+        query = (
+            "SELECT time, delta, reason, n FROM ledger WHERE account = ? ORDER BY time DESC, "
+            "delta, reason"
+        )
         async with self._locked() as db:
             rows = await db.execute_fetchall(query, (account,))
         return tuple(
@@ -175,27 +230,45 @@ class SqliteStore:
     async def accounts(self) -> tuple[str, ...]:
         """The names of the accounts that something is kept of, sorted."""
         async with self._locked() as db:
-            return tuple(name for (name,) in await db.execute_fetchall("SELECT name FROM account ORDER BY name"))
+            return tuple(
+                name
+                for (name,) in await db.execute_fetchall("SELECT name FROM account ORDER BY name")
+            )
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError, ValueError) as error:  # aiosqlite's ValueError: closed meanwhile
-            system, code = getattr(error, "strerror", None), getattr(error, "sqlite_errorcode", 0) & 0xFF
+        except (
+            sqlite3.Error,
+            OSError,
+            ValueError,
+        ) as error:  # aiosqlite's ValueError: closed meanwhile
+            system, code = (
+                getattr(error, "strerror", None),
+                getattr(error, "sqlite_errorcode", 0) & 0xFF,
+            )
             advice = _ADVICE.get(sqlite3.SQLITE_CANTOPEN if system else code)
-            raise StoreError("; ".join(filter(None, (system or str(error), advice))), path=self.path) from None
+            raise StoreError(
+                "; ".join(filter(None, (system or str(error), advice))), path=self.path
+            ) from None
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[aiosqlite.Connection]:
-        async with self._lock:  # there is one connection: nobody reads or ends another's transaction
+        async with (
+            self._lock
+        ):  # there is one connection: nobody reads or ends another's transaction
             if self._db is None:
-                raise RuntimeError("this SqliteStore is not open: use `async with SqliteStore(path) as store:`")
+                raise RuntimeError(
+                    "this SqliteStore is not open: use `async with SqliteStore(path) as store:`"
+                )
             with self._clear_errors():
                 yield self._db
 
     async def _prepare(self, db: aiosqlite.Connection) -> None:
-        version = await self._version(db)  # before anything is written: the file may be another program's
+        version = await self._version(
+            db
+        )  # before anything is written: the file may be another program's
         for tries_left in reversed(range(int(BUSY_SECONDS / 0.02))):
             try:
                 await db.execute_fetchall("PRAGMA journal_mode = WAL")
@@ -203,21 +276,33 @@ class SqliteStore:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not tries_left:
                     raise
-            await asyncio.sleep(0.02)  # while others open a new file too; SQLite itself does not wait here
-        # A power cut may take the last polls, never the file's soundness; Bilibili shows what was lost for a week.
+            await asyncio.sleep(
+                0.02
+            )  # while others open a new file too; SQLite itself does not wait here
+        # A power cut may take the last polls, never the file's soundness; Bilibili shows what was
+        # lost for a week.
         await db.execute("PRAGMA synchronous = NORMAL")
         if version < len(_MIGRATIONS):
             async with _transaction(db):
-                for step in _MIGRATIONS[await self._version(db) :]:  # asked again: now nobody else can migrate
+                for step in _MIGRATIONS[
+                    await self._version(db) :
+                ]:  # asked again: now nobody else can migrate
                     for statement in step:
                         await db.execute(statement)
                 await db.execute(f"PRAGMA application_id = {_APPLICATION}")
                 await db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
 
     async def _version(self, db: aiosqlite.Connection) -> int:
-        queries = "SELECT count(*) FROM sqlite_master", "PRAGMA user_version", "PRAGMA application_id"
-        # The application last: while another program of ours makes the tables, it is there when they are.
-        tables, version, application = [next(iter(await db.execute_fetchall(query)))[0] for query in queries]
+        queries = (
+            "SELECT count(*) FROM sqlite_master",
+            "PRAGMA user_version",
+            "PRAGMA application_id",
+        )
+        # The application last: while another program of ours makes the tables, it is there when
+        # they are.
+        tables, version, application = [
+            next(iter(await db.execute_fetchall(query)))[0] for query in queries
+        ]
         if application != _APPLICATION and (application or version or tables):
             raise StoreError("another program's database; name another file", path=self.path)
         if version > len(_MIGRATIONS):
@@ -228,8 +313,8 @@ class SqliteStore:
 
 @asynccontextmanager
 async def _transaction(db: aiosqlite.Connection) -> AsyncIterator[None]:
-    # aiosqlite's thread takes calls in order: even if the wait for the rollback is cancelled too, it comes after what
-    # was under way and before whatever comes next.
+    # aiosqlite's thread takes calls in order: even if the wait for the rollback is cancelled too,
+    # it comes after what was under way and before whatever comes next.
     try:
         await db.execute("BEGIN IMMEDIATE")
         yield

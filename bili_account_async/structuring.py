@@ -1,9 +1,10 @@
-"""JSON values to records and back: the cattrs converter, strict where a default one coerces. No I/O, no HTTP.
+"""JSON values to records and back: the cattrs converter, strict where a default one coerces. No
+I/O, no HTTP.
 
-One hook factory makes the function that reads an attrs class. It generates the checks of a class's fields into one
-function, as cattrs' own `make_dict_structure_fn` does, with two things that one lacks: scalars are judged by their
-exact type in line, a call per field less, and a mismatch knows its path without a second, detailed run, which over
-200,000 bad list items would take seconds.
+One hook factory makes the function that reads an attrs class. It generates the checks of a class's
+fields into one function, as cattrs' own `make_dict_structure_fn` does, with two things that one
+lacks: scalars are judged by their exact type in line, a call per field less, and a mismatch knows
+its path without a second, detailed run, which over 200,000 bad list items would take seconds.
 """
 
 from __future__ import annotations
@@ -37,7 +38,17 @@ import attrs
 
 from .credential import Credential
 from .errors import BiliError, SchemaError
-from .records import NULL_IS_EMPTY, ChinaTime, IsoDay, UnixMilliseconds, ZeroOne, _OpenEnum, _OpenInt, _OpenStr, _Record
+from .records import (
+    NULL_IS_EMPTY,
+    ChinaTime,
+    IsoDay,
+    UnixMilliseconds,
+    ZeroOne,
+    _OpenEnum,
+    _OpenInt,
+    _OpenStr,
+    _Record,
+)
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -51,7 +62,9 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class _Mismatch(Exception):
-    """A value that is not what its place calls for; the path grows, innermost first, while it travels up."""
+    """A value that is not what its place calls for; the path grows, innermost first, while it
+    travels up.
+    """
 
     def __init__(self, expected: str, got: str) -> None:
         self.expected = expected
@@ -64,21 +77,33 @@ class _Mismatch(Exception):
 
     @classmethod
     def in_list(cls, expected: str, error: Exception, items: list[Any], index: int) -> _Mismatch:
-        """Why the item at `index` could not be read: what its hook says, or that one which is not ours raised."""
-        mismatch = error if isinstance(error, cls) else cls.of(f"{expected} ({type(error).__name__})", items[index])
+        """Why the item at `index` could not be read: what its hook says, or that one which is not
+        ours raised.
+        """
+        mismatch = (
+            error
+            if isinstance(error, cls)
+            else cls.of(f"{expected} ({type(error).__name__})", items[index])
+        )
         mismatch.path.append(index)
         return mismatch
 
     @classmethod
-    def at(cls, place: str, source: Mapping[str, Any], expected: str, error: Exception) -> _Mismatch:
-        """Why the field `place` of `source` could not be read: it is missing, or a hook that is not ours raised."""
+    def at(
+        cls, place: str, source: Mapping[str, Any], expected: str, error: Exception
+    ) -> _Mismatch:
+        """Why the field `place` of `source` could not be read: it is missing, or a hook that is not
+        ours raised.
+        """
         if place not in source:
             return cls(expected, "nothing")
         return cls.of(f"{expected} ({type(error).__name__})", source[place])
 
 
 def told(value: object) -> str:
-    """What came, as a `SchemaError` may tell it: the type, with the value only for bools and numbers of usual size."""
+    """What came, as a `SchemaError` may tell it: the type, with the value only for bools and
+    numbers of usual size.
+    """
     if value is None:
         return "null"
     kind = type(value).__name__
@@ -87,7 +112,9 @@ def told(value: object) -> str:
 
 
 def structure(cls: type[T], value: object) -> T:
-    """A `cls` made of a JSON value; raises `SchemaError` with the path of the first thing that is wrong."""
+    """A `cls` made of a JSON value; raises `SchemaError` with the path of the first thing that is
+    wrong.
+    """
     hook = hook_for(cls)
     try:
         made: T = hook(value, cls)
@@ -103,21 +130,33 @@ def refusal(error: Exception, cls: Any, value: object, root: tuple[str, ...]) ->
         path, expected, got = [*root, *reversed(error.path)], error.expected, error.got
     else:
         name = getattr(cls, "__name__", str(cls))
-        path, expected, got = [*root], f"a valid {name} ({type(error).__name__})", type(value).__name__
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+        path, expected, got = (
+            [*root],
+            f"a valid {name} ({type(error).__name__})",
+            type(value).__name__,
+        )
+    text = "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}" for step in path
+    ).removeprefix(".")
     return SchemaError(path=text, expected=expected, got=got, payload=value)
 
 
 def hook_for(cls: Any) -> Hook:
-    """The function that structures `cls`; raises cattrs' `StructureHandlerNotFoundError` for what it can't read."""
+    """The function that structures `cls`; raises cattrs' `StructureHandlerNotFoundError` for what
+    it can't read.
+    """
     try:
         return _converter().get_structure_hook(cls)
-    except RecursionError:  # a class that holds itself: its hook is looked up when it is needed, as cattrs does it
+    except (
+        RecursionError
+    ):  # a class that holds itself: its hook is looked up when it is needed, as cattrs does it
         return _converter().structure
 
 
 def unstructure(record: object) -> Any:
-    """What `json.dumps` takes, under the API's own names; `structure(type(record), …)` gives the record back."""
+    """What `json.dumps` takes, under the API's own names; `structure(type(record), …)` gives the
+    record back.
+    """
     if not (attrs.has(type(record)) or isinstance(record, (_OpenEnum, int))):
         _refuse(record)
     return _converter().unstructure(record)
@@ -128,7 +167,9 @@ def _refuse(value: object) -> NoReturn:
 
 
 def drift_for(cls: Any) -> Callable[[Any], tuple[str, ...]]:
-    """The function that names the fields of a structured value's source that `cls` has no place for."""
+    """The function that names the fields of a structured value's source that `cls` has no place
+    for.
+    """
     walker = _walker(cls, "")
 
     def drift(value: Any) -> tuple[str, ...]:
@@ -146,11 +187,17 @@ class _FieldsWalker:
     __slots__ = ("dot", "fields", "inner", "size")
 
     def __init__(
-        self, dot: str, fields: frozenset[str], size: int, inner: tuple[tuple[str, _FieldsWalker | _ItemsWalker], ...]
+        self,
+        dot: str,
+        fields: frozenset[str],
+        size: int,
+        inner: tuple[tuple[str, _FieldsWalker | _ItemsWalker], ...],
     ) -> None:
         self.dot = dot
         self.fields = fields
-        self.size = size  # how many fields a value without unknown ones has; -1 if some may be absent
+        self.size = (
+            size  # how many fields a value without unknown ones has; -1 if some may be absent
+        )
         self.inner = inner
 
     def walk(self, value: Any, found: dict[str, None]) -> None:
@@ -174,8 +221,12 @@ class _ItemsWalker:
                 self.item.walk(element, found)
 
 
-def _walker(cls: Any, prefix: str, around: tuple[Any, ...] = ()) -> _FieldsWalker | _ItemsWalker | None:
-    """`around` are the classes that hold this one: one that holds itself is not walked into again."""
+def _walker(
+    cls: Any, prefix: str, around: tuple[Any, ...] = ()
+) -> _FieldsWalker | _ItemsWalker | None:
+    """`around` are the classes that hold this one: one that holds itself is not
+    walked into again.
+    """
     origin, arguments = get_origin(cls), [kind for kind in get_args(cls) if kind is not NoneType]
     if origin is Annotated or (origin in (Union, UnionType) and len(arguments) == 1):
         return _walker(arguments[0], prefix, around)
@@ -187,19 +238,25 @@ def _walker(cls: Any, prefix: str, around: tuple[Any, ...] = ()) -> _FieldsWalke
         return None
     dot, around = f"{prefix}." if prefix else "", (*around, cls)
     fields = {_wire_name(f): (f, kind) for f, kind in _fields(cls) if f.init}
-    inner = tuple((name, walker) for name, (_, kind) in fields.items() if (walker := _walker(kind, dot + name, around)))
+    inner = tuple(
+        (name, walker)
+        for name, (_, kind) in fields.items()
+        if (walker := _walker(kind, dot + name, around))
+    )
     size = len(fields) if all(f.default is attrs.NOTHING for f, _ in fields.values()) else -1
     return _FieldsWalker(dot, frozenset(fields), size, inner)
 
 
-# --- scalars -------------------------------------------------------------------------------------------------------
+# --- scalars --------------------------------------------------------------------------------------
 
 
 def _exactly(scalar: type, expected: str) -> Hook:
     def hook(value: Any, cls: Any) -> Any:
         if value.__class__ is not scalar:
             raise _Mismatch.of(expected, value)
-        return value if cls is scalar else cls(value)  # cattrs gives us the scalar's subclasses too, as IntEnum
+        return (
+            value if cls is scalar else cls(value)
+        )  # cattrs gives us the scalar's subclasses too, as IntEnum
 
     return hook
 
@@ -217,7 +274,9 @@ def _decimal(value: Any, cls: Any) -> Decimal:
     if cls is not Decimal:  # its subclasses come here too
         return cast(Decimal, cls(_decimal(value, Decimal)))
     if value.__class__ is int or value.__class__ is float:
-        common = _COMMON_DECIMALS.get(value)  # nearly all changes of coins: 0.05 µs instead of 0.2 to 0.5
+        common = _COMMON_DECIMALS.get(
+            value
+        )  # nearly all changes of coins: 0.05 µs instead of 0.2 to 0.5
         if common is not None:
             return common
     # repr of a float is the shortest text that means it, so 0.1 on the wire is Decimal("0.1") here.
@@ -253,7 +312,12 @@ def _day(value: Any, _: Any) -> date | None:
 
 def _china_time(value: Any, _: Any) -> datetime:
     # fromisoformat takes other forms too, and from Python 3.14 on an hour 24.
-    if value.__class__ is str and len(value) == 19 and value[4::3] == "-- ::" and value[11:13] != "24":
+    if (
+        value.__class__ is str
+        and len(value) == 19
+        and value[4::3] == "-- ::"
+        and value[11:13] != "24"
+    ):
         try:
             return datetime.fromisoformat(value + "+08:00")
         except ValueError:
@@ -271,10 +335,12 @@ def _unix_milliseconds(value: Any, _: Any) -> datetime | None:
 
 
 def _plain_number(value: Decimal) -> int | float:
-    return int(value) if value.as_tuple().exponent == 0 else float(value)  # as it came: see `_decimal`
+    return (
+        int(value) if value.as_tuple().exponent == 0 else float(value)
+    )  # as it came: see `_decimal`
 
 
-# --- classes, collections, enums -----------------------------------------------------------------------------------
+# --- classes, collections, enums ------------------------------------------------------------------
 
 
 def _enum_hook(cls: type[_OpenEnum]) -> Hook:
@@ -291,7 +357,9 @@ def _enum_hook(cls: type[_OpenEnum]) -> Hook:
 
 
 def _plain_enum_hook(cls: type[Enum]) -> Hook:
-    kinds = {type(member.value) for member in cls}  # 1, 1.0 and True are equal, and still three things
+    kinds = {
+        type(member.value) for member in cls
+    }  # 1, 1.0 and True are equal, and still three things
     if kinds.isdisjoint((int, float, str, bool, NoneType)):
         from cattrs import StructureHandlerNotFoundError
 
@@ -341,7 +409,9 @@ def _fixed_tuple_hook(cls: Any) -> Hook:
             for element, (read, kind) in zip(value, reads, strict=True):
                 items.append(read(element, kind))
         except Exception as error:  # noqa: BLE001 - as above
-            raise _Mismatch.in_list(expectation(reads[len(items)][1]), error, value, len(items)) from None
+            raise _Mismatch.in_list(
+                expectation(reads[len(items)][1]), error, value, len(items)
+            ) from None
         return made(items)
 
     return hook
@@ -349,7 +419,11 @@ def _fixed_tuple_hook(cls: Any) -> Hook:
 
 def _kinds(cls: Any) -> tuple[Any, ...]:
     """The types of a fixed tuple's or a named tuple's places."""
-    return get_args(cls) if get_origin(cls) else tuple(get_type_hints(cls, include_extras=True).values())
+    return (
+        get_args(cls)
+        if get_origin(cls)
+        else tuple(get_type_hints(cls, include_extras=True).values())
+    )
 
 
 def _mapping_hook(cls: Any) -> Hook:
@@ -361,14 +435,18 @@ def _mapping_hook(cls: Any) -> Hook:
         try:
             return {read_key(name, key): read(element, item) for name, element in source.items()}
         except _Mismatch as mismatch:
-            mismatch.path.append("*")  # the key is the server's own text, which an error must not show
+            mismatch.path.append(
+                "*"
+            )  # the key is the server's own text, which an error must not show
             raise
 
     return hook
 
 
 def _object_hook(make: Callable[..., Hook], cls: Any) -> Hook:
-    """cattrs' own hook for a dataclass or a typed dict, which by itself may take a list or a text for an object."""
+    """cattrs' own hook for a dataclass or a typed dict, which by itself may take a list or a text
+    for an object.
+    """
     read = make(cls, _converter())
     return lambda value, kind: read(_as_dict(value), kind)
 
@@ -386,7 +464,9 @@ def _as_dict(value: Any) -> Mapping[str, Any]:
 
 
 def _literal_hook(cls: Any) -> Hook:
-    values = {member: member.value if isinstance(member, Enum) else member for member in get_args(cls)}
+    values = {
+        member: member.value if isinstance(member, Enum) else member for member in get_args(cls)
+    }
     members = {(type(value), value): member for member, value in values.items()}
     expected = f"one of {', '.join(map(repr, values.values()))}"
 
@@ -400,17 +480,27 @@ def _literal_hook(cls: Any) -> Hook:
 
 
 def _fields(cls: Any) -> list[tuple[attrs.Attribute[Any], Any]]:
-    """The fields of an attrs class and their types; those of `Page[Item]` have `Item` where `Page` has a variable."""
+    """The fields of an attrs class and their types; those of `Page[Item]` have `Item` where `Page`
+    has a variable.
+    """
     made = get_origin(cls) or cls
     fields = attrs.fields(attrs.resolve_types(made, include_extras=True))
     types: dict[str, Any] = {}
-    variables = {made: get_args(cls)}  # what each class's own are, since one variable may serve several classes
+    variables = {
+        made: get_args(cls)
+    }  # what each class's own are, since one variable may serve several classes
     for kind in made.__mro__:
-        chosen = dict(zip(getattr(kind, "__parameters__", ()), variables.get(kind, ()), strict=False))
+        chosen = dict(
+            zip(getattr(kind, "__parameters__", ()), variables.get(kind, ()), strict=False)
+        )
         for base in vars(kind).get("__orig_bases__", ()):
-            variables.setdefault(get_origin(base), tuple(_chosen(argument, chosen) for argument in get_args(base)))
+            variables.setdefault(
+                get_origin(base), tuple(_chosen(argument, chosen) for argument in get_args(base))
+            )
         own = {field.name for field in vars(kind).get("__attrs_attrs__", ()) if not field.inherited}
-        types = {field.name: _chosen(field.type, chosen) for field in fields if field.name in own} | types
+        types = {
+            field.name: _chosen(field.type, chosen) for field in fields if field.name in own
+        } | types
     return [(field, _hashable(types[field.name])) for field in fields]
 
 
@@ -427,7 +517,11 @@ def _chosen(kind: Any, chosen: Mapping[Any, Any]) -> Any:
     if isinstance(kind, TypeVar):
         return chosen.get(kind, kind)
     parameters = getattr(kind, "__parameters__", ())
-    return kind[tuple(chosen.get(parameter, parameter) for parameter in parameters)] if parameters else kind
+    return (
+        kind[tuple(chosen.get(parameter, parameter) for parameter in parameters)]
+        if parameters
+        else kind
+    )
 
 
 def _wire_name(field: attrs.Attribute[Any]) -> str:
@@ -482,7 +576,11 @@ def _record_hook(cls: Any) -> Hook:
             body += read
             arguments.append((field.alias, f"v{i}"))
         else:
-            body += ["if at in o:", *(f"    {line}" for line in read), f"    rest[{field.alias!r}] = v{i}"]
+            body += [
+                "if at in o:",
+                *(f"    {line}" for line in read),
+                f"    rest[{field.alias!r}] = v{i}",
+            ]
     optional = any(field.default is not attrs.NOTHING for field, _ in fields)
     if getattr(cls, "__bases__", ()) == (_Record,):
         scope["Open"] = _opened(cls)
@@ -513,10 +611,12 @@ def _record_hook(cls: Any) -> Hook:
 
 
 def _opened(cls: Any) -> Any:
-    """The twin of `cls`, a record of ours, that is not frozen: filled by plain assignments, then turned into a `cls`.
+    """The twin of `cls`, a record of ours, that is not frozen: filled by plain assignments, then
+    turned into a `cls`.
 
-    All that a frozen class's `__init__` does for our records is to set their fields, through `object.__setattr__`. This
-    does it in 0.1 µs instead of 0.5 for three fields, and in 0.14 instead of 1.3 for thirteen: 4 % of a GET.
+    All that a frozen class's `__init__` does for our records is to set their fields, through
+    `object.__setattr__`. This does it in 0.1 µs instead of 0.5 for three fields, and in 0.14
+    instead of 1.3 for thirteen: 4 % of a GET.
     """
     return type(cls.__name__, (_Record,), {"__slots__": cls.__slots__})
 
@@ -526,9 +626,16 @@ def _record_unstructure(cls: Any) -> Callable[[Any], Any]:
 
     overrides: dict[str, Any] = {}
     for field, kind in _fields(cls):
-        hook, variables = _UNSTRUCTURE.get(kind or object), getattr(field.type, "__parameters__", ())
-        if hook is None and (variables or isinstance(field.type, TypeVar) or kind is not field.type):
-            hook = _converter().unstructure  # by the value: cattrs mixes variables up, and can't take what is no key
+        hook, variables = (
+            _UNSTRUCTURE.get(kind or object),
+            getattr(field.type, "__parameters__", ()),
+        )
+        if hook is None and (
+            variables or isinstance(field.type, TypeVar) or kind is not field.type
+        ):
+            hook = (
+                _converter().unstructure
+            )  # by the value: cattrs mixes variables up, and can't take what is no key
         overrides[field.name] = override(rename=_wire_name(field), unstruct_hook=hook)
     return cast(Callable[[Any], Any], make_dict_unstructure_fn(cls, _converter(), **overrides))
 
@@ -566,7 +673,9 @@ _UNSTRUCTURE: dict[Any, Callable[[Any], Any]] = {
     ZeroOne: int,
     IsoDay: lambda day: day.isoformat() if day else "",
     UnixMilliseconds: lambda time: (time - _EPOCH) // _MILLISECOND if time else 0,
-    ChinaTime: lambda time: (time if time.tzinfo == _CHINA else time.astimezone(_CHINA)).isoformat(" ", "seconds")[:19],
+    ChinaTime: lambda time: (time if time.tzinfo == _CHINA else time.astimezone(_CHINA)).isoformat(
+        " ", "seconds"
+    )[:19],
 }
 
 
@@ -589,7 +698,12 @@ def _is_collection(cls: Any) -> bool:
 
 
 def _is_fixed_tuple(cls: Any) -> bool:
-    named = isinstance(cls, type) and issubclass(cls, tuple) and hasattr(cls, "_make") and get_type_hints(cls)
+    named = (
+        isinstance(cls, type)
+        and issubclass(cls, tuple)
+        and hasattr(cls, "_make")
+        and get_type_hints(cls)
+    )
     return (
         bool(named)
         or cls == tuple[()]
@@ -614,7 +728,11 @@ def _is_enum(cls: Any) -> bool:
 
 
 def _is_optional(cls: Any) -> bool:
-    return get_origin(cls) in (Union, UnionType) and len(get_args(cls)) == 2 and NoneType in get_args(cls)
+    return (
+        get_origin(cls) in (Union, UnionType)
+        and len(get_args(cls)) == 2
+        and NoneType in get_args(cls)
+    )
 
 
 def _is_generic(origin: Any, cls: Any) -> bool:
@@ -623,7 +741,9 @@ def _is_generic(origin: Any, cls: Any) -> bool:
 
 @cache
 def _converter() -> Converter:
-    """Made, and cattrs imported, on first use: a program that only imports the package waits 4 % less."""
+    """Made, and cattrs imported, on first use: a program that only imports the package waits 4 %
+    less.
+    """
     from cattrs import Converter
     from cattrs.gen import make_dict_structure_fn, typeddicts
 
@@ -635,13 +755,19 @@ def _converter() -> Converter:
     converter.register_structure_hook_factory(_is_enum, _plain_enum_hook)
     converter.register_structure_hook_factory(partial(_is_generic, Literal), _literal_hook)
     converter.register_structure_hook_factory(_is_mapping, _mapping_hook)
-    converter.register_structure_hook_factory(_is_dataclass, partial(_object_hook, make_dict_structure_fn))
-    converter.register_structure_hook_factory(_is_typed_dict, partial(_object_hook, typeddicts.make_dict_structure_fn))
+    converter.register_structure_hook_factory(
+        _is_dataclass, partial(_object_hook, make_dict_structure_fn)
+    )
+    converter.register_structure_hook_factory(
+        _is_typed_dict, partial(_object_hook, typeddicts.make_dict_structure_fn)
+    )
     converter.register_structure_hook_factory(attrs.has, _record_hook)
     converter.register_unstructure_hook_factory(attrs.has, _record_unstructure)
     converter.register_unstructure_hook_factory(_is_collection, _collection_unstructure)
     converter.register_unstructure_hook_factory(_is_fixed_tuple, _fixed_tuple_unstructure)
-    converter.register_structure_hook_factory(lambda t: NULL_IS_EMPTY in getattr(t, "__metadata__", ()), _null_is_empty)
+    converter.register_structure_hook_factory(
+        lambda t: NULL_IS_EMPTY in getattr(t, "__metadata__", ()), _null_is_empty
+    )
     for annotated, hook in _ANNOTATED.items():
         converter.register_structure_hook_func(partial(eq, annotated), hook)
     for kind, hook in _CLASSES.items():
@@ -657,7 +783,11 @@ def _converter() -> Converter:
     converter.register_unstructure_hook_func(partial(eq, frozenset[str]), sorted)
     converter.register_unstructure_hook_func(
         partial(_is_generic, Mapping),
-        lambda items: {converter.unstructure(key): converter.unstructure(items[key]) for key in items},
+        lambda items: {
+            converter.unstructure(key): converter.unstructure(items[key]) for key in items
+        },
     )
-    converter.register_unstructure_hook(BiliError, lambda error: {"type": type(error).__name__, "message": str(error)})
+    converter.register_unstructure_hook(
+        BiliError, lambda error: {"type": type(error).__name__, "message": str(error)}
+    )
     return converter

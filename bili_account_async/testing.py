@@ -1,7 +1,7 @@
 """The pytest plugin (entry point `pytest11`): the fixture `bili_sandbox`.
 
-Nothing else lives here, and nothing heavy is imported before a test asks for the fixture: pytest loads this module in
-every project that has the package installed.
+Nothing else lives here, and nothing heavy is imported before a test asks for the fixture: pytest
+loads this module in every project that has the package installed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def bili_sandbox() -> Iterator[Sandbox]:
-    """An open `Sandbox` in a thread of its own: it serves tests of any kind, under any async plugin."""
+    """An open `Sandbox` in a thread of its own: it serves tests of any kind, under any async
+    plugin.
+    """
     from .sandbox import Sandbox
 
     with Sandbox() as sandbox:

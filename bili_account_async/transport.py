@@ -1,6 +1,7 @@
 """All that knows aiohttp: one pool for all accounts, one exchange of a request for a reply.
 
-Here errors of aiohttp end: they hold request headers in their repr and chain, so they are told apart, turned into
+Here errors of aiohttp end: they hold request headers in their repr and chain, so they are told
+apart, turned into
 `BiliError`s that are returned, and dropped.
 """
 
@@ -31,7 +32,10 @@ _LENT_CLOSED = "the lent client_session was closed: close it after this SessionM
 
 
 class Answer:
-    """A whole reply; `body` is None if it is larger than `BODY_MAX`. Its repr shows nothing of it."""
+    """A whole reply; `body` is None if it is larger than `BODY_MAX`.
+
+    Its repr shows nothing of it.
+    """
 
     __slots__ = ("body", "headers", "status")
 
@@ -42,7 +46,9 @@ class Answer:
 
 
 class _DiedError(Exception):
-    """Carries a connection's death past aiohttp, which would send a GET again by itself: see `_Response`."""
+    """Carries a connection's death past aiohttp, which would send a GET again by itself: see
+    `_Response`.
+    """
 
     def __init__(self, reason: str, *, idle: bool, sent: bool = True) -> None:
         super().__init__(reason)
@@ -60,7 +66,9 @@ class _Wire:
         self.reused = False
 
     def lost(self, protocol: ReferenceType[ResponseHandler], closed: asyncio.Future[None]) -> None:
-        """Tell a reader that waits for a body which can't be parsed any further: aiohttp leaves it waiting for ever."""
+        """Tell a reader that waits for a body which can't be parsed any further: aiohttp leaves it
+        waiting for ever.
+        """
         _ = closed.cancelled() or closed.exception()  # or the loop would log that nobody asked
         handler = protocol()
         if handler is not None and self.body is not None:
@@ -70,7 +78,8 @@ class _Wire:
 
 
 class _Response(aiohttp.ClientResponse):
-    """Turns off aiohttp's silent second sending of a GET: every sending has to pass the limiter and be counted.
+    """Turns off aiohttp's silent second sending of a GET: every sending has to pass the limiter and
+    be counted.
 
     (A client middleware would do, for three times the cost.)
     """
@@ -89,10 +98,12 @@ class _Response(aiohttp.ClientResponse):
 
 
 class _Request(aiohttp.ClientRequest):
-    """Knows whether its connection was used before, and sends nothing on one that has spoken unasked."""
+    """Knows whether its connection was used before, and sends nothing on one that has spoken
+    unasked.
+    """
 
-    # All headers are ours, merged by the session for this request alone: to take them as they are, and add none but
-    # the host in the place that the pool keeps for it, makes a GET 4 % cheaper.
+    # All headers are ours, merged by the session for this request alone: to take them as they are,
+    # and add none but the host in the place that the pool keeps for it, makes a GET 4 % cheaper.
 
     def update_headers(self, headers: Any) -> None:
         self.headers = headers
@@ -112,8 +123,11 @@ class _Request(aiohttp.ClientRequest):
             if (closed := handler.closed) is not None:
                 closed.add_done_callback(partial(wire.lost, ref(handler)))
         if handler.should_close:
-            # aiohttp would take those bytes for the reply: another account's, or whatever a broken proxy left there.
-            raise _DiedError("the server sent what nobody had asked for", idle=wire.reused, sent=False)
+            # aiohttp would take those bytes for the reply: another account's, or whatever a broken
+            # proxy left there.
+            raise _DiedError(
+                "the server sent what nobody had asked for", idle=wire.reused, sent=False
+            )
         return super().send(conn)
 
 
@@ -145,7 +159,8 @@ class Pool:
             raise RuntimeError(_LENT_CLOSED)
         self._borrowed = borrowed
         self._deadlines = deadlines
-        # limit=0: the limiter caps what is in flight. Waiting for a connection here would count as talking.
+        # limit=0: the limiter caps what is in flight. Waiting for a connection here would count as
+        # talking.
         connector = borrowed.connector if borrowed is not None else aiohttp.TCPConnector(limit=0)
         try:
             self._client = aiohttp.ClientSession(
@@ -160,13 +175,16 @@ class Pool:
                 proxy=proxy,
             )
         except RuntimeError:
-            raise RuntimeError("the lent client_session belongs to another event loop: lend one of this loop") from None
+            raise RuntimeError(
+                "the lent client_session belongs to another event loop: lend one of this loop"
+            ) from None
         self._ssl = True if ssl is None else ssl
 
     async def exchange(
         self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, seconds: float
     ) -> Answer | BiliError:
-        """Send once and read the reply, in `seconds` at most. What went wrong is returned, not raised.
+        """Send once and read the reply, in `seconds` at most. What went wrong is returned, not
+        raised.
 
         Raises only `CancelledError`, and `RuntimeError` if the pool that was lent has been closed.
         """
@@ -178,7 +196,9 @@ class Pool:
                     method, url, headers=headers, data=body, ssl=self._ssl, allow_redirects=False
                 )
                 content = response.content
-                if content.is_eof():  # it has arrived with the headers, and the connection is back in the pool
+                if (
+                    content.is_eof()
+                ):  # it has arrived with the headers, and the connection is back in the pool
                     return Answer(response.status, response.headers, content.read_nowait())
                 return Answer(response.status, response.headers, await _read(response))
             failure: BiliError = RequestTimeout(f"no answer within {seconds:.3g} s")
@@ -193,7 +213,8 @@ class Pool:
                 raise RuntimeError(_LENT_CLOSED)
             return failure
         response.close()
-        # Status comes before body in the order of judgement: a refusal stays one if its body breaks.
+        # Status comes before body in the order of judgement: a refusal stays one if its body
+        # breaks.
         return failure if response.status == 200 else Answer(response.status, response.headers, b"")
 
     async def close(self) -> None:
@@ -201,7 +222,9 @@ class Pool:
 
 
 async def _read(response: _Response) -> bytes | None:
-    """The body, in pieces, so that neither a long one nor a bomb takes more than `BODY_MAX` and a chunk."""
+    """The body, in pieces, so that neither a long one nor a bomb takes more than `BODY_MAX` and a
+    chunk.
+    """
     chunks, size = [], 0
     if (response.content_length or 0) > BODY_MAX:
         response.close()
@@ -217,7 +240,8 @@ async def _read(response: _Response) -> bytes | None:
     finally:
         response.wire.body = None
     if isinstance(response.handler.exception(), OSError) and not _framed(response):
-        raise aiohttp.ClientPayloadError  # a reset is no orderly end, and only that says that a body is whole
+        # a reset is no orderly end, and only that says that a body is whole
+        raise aiohttp.ClientPayloadError
     return b"".join(chunks)
 
 
@@ -229,7 +253,9 @@ def _failure(error: Exception, response: _Response | None) -> BiliError:
     """Our error for one of aiohttp's; takes nothing from it that could hold a header or a URL."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return TransportError(f"{_place(error)}: its TLS certificate is not valid", sent=False, certificate=True)
+            return TransportError(
+                f"{_place(error)}: its TLS certificate is not valid", sent=False, certificate=True
+            )
         case aiohttp.ClientConnectorDNSError():
             return TransportError(f"{_place(error)}: the name can't be resolved", sent=False)
         case aiohttp.ClientConnectorSSLError():
@@ -241,7 +267,9 @@ def _failure(error: Exception, response: _Response | None) -> BiliError:
         case aiohttp.ClientResponseError():
             return ProtocolError("the answer is not HTTP")
         case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
-            return ProtocolError("the body is not in the encoding that Content-Encoding tells", status=200)
+            return ProtocolError(
+                "the body is not in the encoding that Content-Encoding tells", status=200
+            )
         case aiohttp.ClientPayloadError() | HttpProcessingError() if _unparsable(error, response):
             return ProtocolError("the body's chunks are broken", status=200)
         case aiohttp.ClientPayloadError():

@@ -1,8 +1,8 @@
 """All that knows how the API looks on the wire, as pure functions: no I/O, no clock, no aiohttp.
 
-Outward: endpoint + credential → URL, headers, body. Inward: status + headers + bytes → what the caller gets, or the
-error, in the order of judgement below. Errors are *returned*, not raised, so that no frame of a traceback holds a
-header or a body; `session.py` raises them.
+Outward: endpoint + credential → URL, headers, body. Inward: status + headers + bytes → what the
+caller gets, or the error, in the order of judgement below. Errors are *returned*, not raised, so
+that no frame of a traceback holds a header or a body; `session.py` raises them.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ENVELOPE = frozenset({"code", "message", "ttl"})
 
 
-# --- outward -------------------------------------------------------------------------------------------------------
+# --- outward --------------------------------------------------------------------------------------
 
 
 def common_headers(user_agent: str) -> dict[str, str]:
-    """What every request says, whoever asks. The replies are some hundred bytes: compressing them would only cost."""
+    """What every request says, whoever asks.
+
+    The replies are some hundred bytes: compressing them would only cost.
+    """
     return {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
 
 
@@ -60,17 +63,25 @@ def account_headers(credential: Credential) -> dict[str, str]:
 def texts(place: str, fields: Mapping[str, str]) -> dict[str, str]:
     """A copy of the caller's fields, who may change theirs while the call waits.
 
-    Raises `ValueError` for what can't be sent as it is meant; the message names the field and shows no value.
+    Raises `ValueError` for what can't be sent as it is meant; the message names the field and shows
+    no value.
     """
     for name, value in fields.items():
         if not isinstance(name, str) or not isinstance(value, str):
-            raise ValueError(f"{place}: expected texts, got {type(name).__name__} {name!r}: {type(value).__name__}")
+            raise ValueError(
+                f"{place}: expected texts, got {type(name).__name__} {name!r}: "
+                f"{type(value).__name__}"
+            )
         if _SURROGATE.search(name) or _SURROGATE.search(value):
             raise ValueError(f"{place}: {name!r} holds a lone surrogate, which can't be encoded")
-    return {str.__str__(name): str.__str__(value) for name, value in fields.items()}  # what a str enum's own may not be
+    return {
+        str.__str__(name): str.__str__(value) for name, value in fields.items()
+    }  # what a str enum's own may not be
 
 
-def request_query(endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None) -> str:
+def request_query(
+    endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None
+) -> str:
     """The encoded query, without `?`."""
     query = dict(params or {})
     if credential.access_key and endpoint.method == "GET":
@@ -78,7 +89,9 @@ def request_query(endpoint: Endpoint[Any], credential: Credential, params: Mappi
     return urlencode(query, quote_via=quote)
 
 
-def request_form(endpoint: Endpoint[Any], credential: Credential, form: Mapping[str, str] | None) -> bytes:
+def request_form(
+    endpoint: Endpoint[Any], credential: Credential, form: Mapping[str, str] | None
+) -> bytes:
     """The encoded body of a POST."""
     fields = dict(form or {})
     if credential.access_key:
@@ -91,7 +104,7 @@ def request_form(endpoint: Endpoint[Any], credential: Credential, form: Mapping[
 FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-# --- inward --------------------------------------------------------------------------------------------------------
+# --- inward ---------------------------------------------------------------------------------------
 
 
 class Decoder(Generic[T]):
@@ -132,7 +145,9 @@ class Decoder(Generic[T]):
         for depth, step in enumerate(steps):
             if payload.__class__ is not dict:
                 path, expected = steps[:depth], "an object"
-                return SchemaError(path=".".join(path), expected=expected, got=told(payload), payload=payload)
+                return SchemaError(
+                    path=".".join(path), expected=expected, got=told(payload), payload=payload
+                )
             if step not in payload:
                 break
             payload = payload[step]
@@ -148,17 +163,23 @@ def judge(
     wall: Callable[[], float],
     redact: Callable[[str], str],
 ) -> dict[str, Any] | BiliError:
-    """The envelope of a reply that says code 0, else the error, in the contract's order of judgement.
+    """The envelope of a reply that says code 0, else the error, in the contract's order of
+    judgement.
 
-    `body` is None if it was larger than `BODY_MAX`; `wall` gives seconds since 1970 for a `Retry-After` date;
+    `body` is None if it was larger than `BODY_MAX`; `wall` gives seconds since 1970 for a
+    `Retry-After` date;
     `redact` takes this account's secrets out of whatever the server echoes.
     """
     if status == 200:
         if body is None:
-            return ProtocolError(f"too large: {_facts(status, headers, body, redact)}", status=status)
+            return ProtocolError(
+                f"too large: {_facts(status, headers, body, redact)}", status=status
+            )
         envelope = _envelope(body)
         if envelope is None:
-            return ProtocolError(f"not a JSON envelope: {_facts(status, headers, body, redact)}", status=status)
+            return ProtocolError(
+                f"not a JSON envelope: {_facts(status, headers, body, redact)}", status=status
+            )
         code = envelope["code"]
         if code == 0:
             return envelope
@@ -171,13 +192,21 @@ def judge(
     if status in _LIMIT_STATUSES:
         envelope = _envelope(body or b"") or {"code": None}
         return RateLimited(
-            scope="host", status=status, code=envelope["code"], message=_message(envelope, redact), retry_after=wait
+            scope="host",
+            status=status,
+            code=envelope["code"],
+            message=_message(envelope, redact),
+            retry_after=wait,
         )
     what = "a redirect, which is never followed" if 300 <= status < 400 else "an HTTP error"
-    return ProtocolError(f"{what}: {_facts(status, headers, body, redact)}", status=status, retry_after=wait)
+    return ProtocolError(
+        f"{what}: {_facts(status, headers, body, redact)}", status=status, retry_after=wait
+    )
 
 
-def _facts(status: int, headers: Mapping[str, str], body: bytes | None, redact: Callable[[str], str]) -> str:
+def _facts(
+    status: int, headers: Mapping[str, str], body: bytes | None, redact: Callable[[str], str]
+) -> str:
     content_type = redact(headers.get("Content-Type", "none"))[:100]
     size = f"more than {BODY_MAX}" if body is None else len(body)
     return f"HTTP {status}, content type {content_type!r}, {size} bytes"
@@ -194,7 +223,9 @@ def _envelope(body: bytes) -> dict[str, Any] | None:
 
 
 def _first_of_several(body: bytes) -> object:
-    """The first of several documents in one body if it is an error envelope (seen in the wild), else None."""
+    """The first of several documents in one body if it is an error envelope (seen in the wild),
+    else None.
+    """
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     try:
         text = body.decode()
@@ -214,13 +245,15 @@ def _message(envelope: Mapping[str, Any], redact: Callable[[str], str]) -> str:
     message = envelope.get("message")
     if not isinstance(message, str):
         return ""
-    # Redacted before it is cut, or half a secret could stay; on one line and without control characters, or it could
-    # forge a log line or steer a terminal.
+    # Redacted before it is cut, or half a secret could stay; on one line and without control
+    # characters, or it could forge a log line or steer a terminal.
     return _BLANKS.sub(" ", redact(message)).strip()[:500]
 
 
 def retry_after(value: str | None, wall_time: float) -> float | None:
-    """Seconds that a `Retry-After` header asks for: at most a day; None for what can't be read or lies in the past."""
+    """Seconds that a `Retry-After` header asks for: at most a day; None for what can't be read or
+    lies in the past.
+    """
     if value is None:
         return None
     try:

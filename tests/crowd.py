@@ -1,7 +1,8 @@
 """Many accounts through one manager, against a server that knows whose request each has to be.
 
-Every call says beside its credential for whom it is (in a parameter, which the server compares with the credential that
-arrived), and every answer says whose it is. The server sets the account's cookies on every reply, as a trap.
+Every call says beside its credential for whom it is (in a parameter, which the server compares with
+the credential that arrived), and every answer says whose it is. The server sets the account's
+cookies on every reply, as a trap.
 """
 
 from __future__ import annotations
@@ -28,19 +29,25 @@ from bili_account_async import (
 )
 
 WHO = Endpoint("who", "GET", "api", "/who", Auth(), int, ("data", "mid"))
-WHO_BY_POST = Endpoint("who_by_post", "POST", "api", "/who", Auth(("sessdata", "bili_jct")), int, ("data", "mid"))
+WHO_BY_POST = Endpoint(
+    "who_by_post", "POST", "api", "/who", Auth(("sessdata", "bili_jct")), int, ("data", "mid")
+)
 ACCOUNT_PATH = "/x/member/web/account"
 
 
 class Crowd:
-    """`accounts` of them, each third one with a token in place of a cookie. `mixed_up` has to stay empty."""
+    """`accounts` of them, each third one with a token in place of a cookie.
+
+    `mixed_up` has to stay empty.
+    """
 
     def __init__(self, accounts: int, *, seed: int = 0, dying: float = 0.02) -> None:
         self.random = Random(seed)
         self.dying = dying
         self.credentials = {mid: _credential(mid) for mid in range(1, accounts + 1)}
         self.owners = {
-            credential.sessdata or credential.access_key: mid for mid, credential in self.credentials.items()
+            credential.sessdata or credential.access_key: mid
+            for mid, credential in self.credentials.items()
         }
         self.mixed_up: list[str] = []
         self.outcomes: Counter[str] = Counter()
@@ -59,14 +66,20 @@ class Crowd:
         claimed = request.form.get("mid") or request.query.get("mid")
         cookies, query, form = {}, {}, {}
         if mine.sessdata:
-            cookies = {"SESSDATA": mine.sessdata, "DedeUserID": str(mid), "bili_jct": str(mine.bili_jct)}
+            cookies = {
+                "SESSDATA": mine.sessdata,
+                "DedeUserID": str(mid),
+                "bili_jct": str(mine.bili_jct),
+            }
             form = {"csrf": mine.bili_jct}
         elif request.method == "GET":
             query = {"access_key": mine.access_key}
         else:
             form = {"access_key": mine.access_key}
         told = {"mid": claimed} if request.path != ACCOUNT_PATH else {}
-        expected = (cookies, query | told, {}) if request.method == "GET" else (cookies, {}, form | told)
+        expected = (
+            (cookies, query | told, {}) if request.method == "GET" else (cookies, {}, form | told)
+        )
         right = (request.cookies, request.query, request.form) == expected
         if not right or (told and claimed != str(mid)):
             self.mixed_up.append(f"for {claimed}, as {mid}: {request}")
@@ -80,10 +93,16 @@ class Crowd:
         mine = self.credentials[mid]
         secret = mine.sessdata or mine.access_key
         headers = [
-            f"Set-Cookie: {name}={secret}; Path=/{rest}" for name in ("SESSDATA", "bili_jct") for rest in _DOMAINS
+            f"Set-Cookie: {name}={secret}; Path=/{rest}"
+            for name in ("SESSDATA", "bili_jct")
+            for rest in _DOMAINS
         ]
         if chance < 0.2:
-            yield reply(chunked(body[:9], body[9:]), headers=[*headers, "Transfer-Encoding: chunked"], length=None)
+            yield reply(
+                chunked(body[:9], body[9:]),
+                headers=[*headers, "Transfer-Encoding: chunked"],
+                length=None,
+            )
         elif chance < 0.4:
             whole = reply(body, headers=headers)
             cut = self.random.randrange(len(whole))
@@ -139,9 +158,13 @@ class Crowd:
 
         async with (
             serve(self.script, name="localhost") as server,
-            SessionManager(hosts=server.hosts, limits=Limits.none(), retry=Retry(backoff=0.001)) as manager,
+            SessionManager(
+                hosts=server.hosts, limits=Limits.none(), retry=Retry(backoff=0.001)
+            ) as manager,
         ):
-            sessions = {mid: manager.session(credential) for mid, credential in self.credentials.items()}
+            sessions = {
+                mid: manager.session(credential) for mid, credential in self.credentials.items()
+            }
             await asyncio.gather(*(worker() for _ in range(at_once)))
             self.outcomes["requests"] = len(server.requests)
             self.outcomes["connections"] = server.connections

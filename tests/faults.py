@@ -1,8 +1,10 @@
-"""A server on raw sockets that breaks TCP, TLS and HTTP on purpose. It knows no HTTP beyond where a request ends.
+"""A server on raw sockets that breaks TCP, TLS and HTTP on purpose. It knows no HTTP beyond where a
+request ends.
 
-A *script* is what happens after a request has been read: a sequence of steps, each of them bytes to send, one of the
-steps below, or a future that brings one. When a script ends, the connection stays open and the next request is read.
-What is scripted for which request is the test's business; what arrived stands in `requests` and `connections`.
+A *script* is what happens after a request has been read: a sequence of steps, each of them bytes to
+send, one of the steps below, or a future that brings one. When a script ends, the connection stays
+open and the next request is read. What is scripted for which request is the test's business; what
+arrived stands in `requests` and `connections`.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ class Drip:
 
 @attrs.frozen
 class End:
-    """`close`: an orderly end. `reset`: RST. `hang`: nothing more until the client ends the connection."""
+    """`close`: an orderly end.
+
+    `reset`: RST. `hang`: nothing more until the client ends the connection.
+    """
 
     how: Literal["close", "reset", "hang"]
 
@@ -69,11 +74,17 @@ class Received:
     @property
     def credential(self) -> str | None:
         """The secret that says who asks."""
-        return self.cookies.get("SESSDATA") or self.query.get("access_key") or self.form.get("access_key")
+        return (
+            self.cookies.get("SESSDATA")
+            or self.query.get("access_key")
+            or self.form.get("access_key")
+        )
 
 
 class FaultServer:
-    """`script` decides what each request meets, `greeting` what each connection meets before any request is read."""
+    """`script` decides what each request meets, `greeting` what each connection meets before any
+    request is read.
+    """
 
     def __init__(self, script: Callable[[Received], Script], *, greeting: Script = ()) -> None:
         self.script = script
@@ -113,7 +124,9 @@ class FaultServer:
             self._tasks.discard(task)
             writer.transport.abort()
 
-    async def _play(self, script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _play(
+        self, script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         for given in script:
             step = await given if isinstance(given, asyncio.Future) else given
             match step:
@@ -134,7 +147,9 @@ class FaultServer:
                 case End(how):
                     if how == "reset":
                         linger = struct.pack("ii", 1, 0)
-                        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                        writer.get_extra_info("socket").setsockopt(
+                            socket.SOL_SOCKET, socket.SO_LINGER, linger
+                        )
                         writer.transport.abort()
                     else:
                         writer.close()
@@ -145,7 +160,9 @@ async def _read_request(reader: asyncio.StreamReader, connection: int, nth: int)
     head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii")
     first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
     method, target, _ = first.split(" ")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    headers = {
+        name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
     body = await reader.readexactly(int(headers.get("content-length", 0)))
     path, _, query = target.partition("?")
     pairs = (pair.partition("=") for pair in headers.get("cookie", "").split("; "))
@@ -195,7 +212,9 @@ def reply(
     length: int | str | None = -1,
     version: str = "HTTP/1.1",
 ) -> bytes:
-    """An HTTP reply; `length` is what Content-Length says, None for no such header, by default the truth."""
+    """An HTTP reply; `length` is what Content-Length says, None for no such header, by default the
+    truth.
+    """
     lines = [f"{version} {status}", *headers]
     if length is not None:
         lines.append(f"Content-Length: {len(body) if length == -1 else length}")
@@ -209,7 +228,9 @@ def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 @asynccontextmanager
 async def deaf_port() -> AsyncIterator[int]:
-    """A port whose backlog is full and that nobody accepts on: a connection attempt gets no answer at all."""
+    """A port whose backlog is full and that nobody accepts on: a connection attempt gets no answer
+    at all.
+    """
     listener = socket.socket()
     fillers = []
     try:

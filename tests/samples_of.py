@@ -1,4 +1,6 @@
-"""The documented sample replies (`samples/NAME.json`, one an endpoint), and what has to become of them."""
+"""The documented sample replies (`samples/NAME.json`, one an endpoint), and what has to become of
+them.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ EXPECTED: dict[str, Any] = {
             unneeded_check=False,
             realname_certified=True,
         ),
-        account_safe=PasswordSafety(score=90, score_new=100, pwd_level=PasswordLevel.STRONG, security=True),
+        account_safe=PasswordSafety(
+            score=90, score_new=100, pwd_level=PasswordLevel.STRONG, security=True
+        ),
         account_sns=SnsBindings(weibo_bind=True, qq_bind=True, wechat_bind=True),
         account_other=OtherSecurity(skip_verify=False),
     ),

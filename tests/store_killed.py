@@ -1,9 +1,10 @@
-"""A program that saves as fast as it can and is killed at any instant; run by `test_store.py` in a process of its own.
+"""A program that saves as fast as it can and is killed at any instant; run by `test_store.py` in a
+process of its own.
 
-`python store_killed.py DIRECTORY ROUNDS`: each round forks a child that goes on where the last one was killed, kills it
-at a random instant, and looks at the file with plain sqlite3. Every second round waits for the child's first save;
-every fourth starts with no file, so that its making is killed too. Prints the rounds, the saves that survived, and the
-rounds that ended with none.
+`python store_killed.py DIRECTORY ROUNDS`: each round forks a child that goes on where the last one
+was killed, kills it at a random instant, and looks at the file with plain sqlite3. Every second
+round waits for the child's first save; every fourth starts with no file, so that its making is
+killed too. Prints the rounds, the saves that survived, and the rounds that ended with none.
 """
 
 from __future__ import annotations
@@ -29,14 +30,22 @@ SECONDS = 0.05
 
 
 def entry(k: int) -> CoinLogEntry:
-    """The k-th of the true history; three of every four stand in one second, and two of those are equal."""
-    return CoinLogEntry(time=START + timedelta(seconds=k // 4), delta=Decimal(k % 2), reason="登录奖励")
+    """The k-th of the true history; three of every four stand in one second, and two of those are
+    equal.
+    """
+    return CoinLogEntry(
+        time=START + timedelta(seconds=k // 4), delta=Decimal(k % 2), reason="登录奖励"
+    )
 
 
 def snapshot(k: int) -> AccountSnapshot:
-    """The account after its k-th entry, which `coin_exp` counts; the window moves on by whole seconds."""
+    """The account after its k-th entry, which `coin_exp` counts; the window moves on by whole
+    seconds.
+    """
     shown = tuple(entry(i) for i in range(k - 1, max(0, (k - WINDOW) // 4 * 4) - 1, -1))
-    return AccountSnapshot(taken_at=datetime.now(UTC), coin_exp=k, coin_log=CoinLog(entries=shown, count=len(shown)))
+    return AccountSnapshot(
+        taken_at=datetime.now(UTC), coin_exp=k, coin_log=CoinLog(entries=shown, count=len(shown))
+    )
 
 
 async def save_for_ever(path: str, tell: int) -> None:
@@ -57,11 +66,15 @@ def saves_in(path: str) -> int:
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+        (tables,) = connection.execute(
+            "SELECT count(*) FROM sqlite_master WHERE type = 'table'"
+        ).fetchone()
         assert (version, tables) in ((0, 0), (1, 3)), (version, tables)
         if not version:
             return 0
-        (k,) = connection.execute("SELECT total(value) FROM section WHERE name = 'coin_exp'").fetchone()
+        (k,) = connection.execute(
+            "SELECT total(value) FROM section WHERE name = 'coin_exp'"
+        ).fetchone()
         (n,) = connection.execute("SELECT total(n) FROM ledger").fetchone()
         assert n == int(k), f"{k} saves, {n} entries in the ledger"
         return int(n)

@@ -1,4 +1,5 @@
-"""Hypothesis strategies made from the record classes, so that a new record is tested without a line here.
+"""Hypothesis strategies made from the record classes, so that a new record is tested without a line
+here.
 
 `BILI_EXAMPLES=10000` makes every property that uses `fuzz` run that many examples.
 """
@@ -29,13 +30,19 @@ fuzz = settings(
 )
 
 RECORDS: list[Any] = [c for c in vars(records).values() if isinstance(c, type) and attrs.has(c)]
-ENUMS: list[Any] = [c for c in vars(records).values() if isinstance(c, type) and issubclass(c, Enum) and len(c)]
+ENUMS: list[Any] = [
+    c for c in vars(records).values() if isinstance(c, type) and issubclass(c, Enum) and len(c)
+]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 int64 = st.integers(-(2**63), 2**64 - 1)
-decimals = int64.map(Decimal) | st.floats(allow_nan=False, allow_infinity=False).map(lambda f: Decimal(repr(f)))
+decimals = int64.map(Decimal) | st.floats(allow_nan=False, allow_infinity=False).map(
+    lambda f: Decimal(repr(f))
+)
 decimals |= st.sampled_from(["0.1", "0.2", "-0.3", "1E-7", "1E+22", "0"]).map(Decimal)
-moments = st.datetimes(timezones=st.just(UTC)).map(lambda t: t - timedelta(microseconds=t.microsecond % 1000))
+moments = st.datetimes(timezones=st.just(UTC)).map(
+    lambda t: t - timedelta(microseconds=t.microsecond % 1000)
+)
 
 _VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: int64,
@@ -62,7 +69,9 @@ def wire_name(field: attrs.Attribute[Any]) -> str:
 
 @cache
 def values(kind: Any) -> st.SearchStrategy[Any]:
-    """Every value that a field of this type can get from the wire; for a record class, every such record."""
+    """Every value that a field of this type can get from the wire; for a record class, every such
+    record.
+    """
     if kind in _VALUES:
         return _VALUES[kind]
     if get_origin(kind) is Annotated:
@@ -76,8 +85,15 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([0, 1, "", "男"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([0, 1, "", "男"]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 """Whatever a JSON parser may give, NaN and big numbers included."""
@@ -89,7 +105,9 @@ def damaged(draw: st.DrawFn, value: Any) -> Any:
     if draw(st.integers(0, 9)) == 0:
         return draw(json_values)
     if isinstance(value, dict):
-        made = {key: draw(damaged(inner)) for key, inner in value.items() if draw(st.integers(0, 19))}
+        made = {
+            key: draw(damaged(inner)) for key, inner in value.items() if draw(st.integers(0, 19))
+        }
         return made | (draw(st.dictionaries(st.text(max_size=4), json_values, max_size=1)))
     if isinstance(value, list):
         return [draw(damaged(inner)) for inner in value[:3]]

@@ -1,6 +1,8 @@
-"""`bili-account`: what it shows, what it tells when something fails, how it ends, and that no secret ever shows.
+"""`bili-account`: what it shows, what it tells when something fails, how it ends, and that no
+secret ever shows.
 
-Most tests run the app in this process against a sandbox; exit codes, signals and terminals need a process of its own.
+Most tests run the app in this process against a sandbox; exit codes, signals and terminals need a
+process of its own.
 """
 
 from __future__ import annotations
@@ -77,10 +79,14 @@ def secrets_of(account: SandboxAccount) -> list[str]:
 
 
 @pytest.fixture
-def run(bare: None, sandbox: Sandbox, account: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    bare: None, sandbox: Sandbox, account: SandboxAccount, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """Runs a command as the account's owner; whatever it does, it shows no secret."""
     monkeypatch.setenv("BILI_COOKIE", cookie_of(account))
-    to_sandbox = partial(open_session, hosts=sandbox.hosts, limits=Limits.none(), retry=Retry.none(), timeout=0.4)
+    to_sandbox = partial(
+        open_session, hosts=sandbox.hosts, limits=Limits.none(), retry=Retry.none(), timeout=0.4
+    )
     monkeypatch.setattr(cli_account, "open_session", to_sandbox)
 
     def run(*args: str, typed: str = "") -> Ended:
@@ -94,7 +100,7 @@ def run(bare: None, sandbox: Sandbox, account: SandboxAccount, monkeypatch: pyte
     return run
 
 
-# --- snapshot ------------------------------------------------------------------------------------------------------
+# --- snapshot -------------------------------------------------------------------------------------
 
 
 def test_snapshot_of_the_sandbox_shows_every_section(run: Run) -> None:
@@ -102,9 +108,17 @@ def test_snapshot_of_the_sandbox_shows_every_section(run: Run) -> None:
 
     page = " ".join(ended.out.split())
     assert (ended.code, ended.err) == (0, "")
-    for told in ("annual member, 23 days left", "30 of 65 experience", "share a video (+5)", "tip coins: 3 (+30)"):
+    for told in (
+        "annual member, 23 days left",
+        "30 of 65 experience",
+        "share a video (+5)",
+        "tip coins: 3 (+30)",
+    ):
         assert told in page
-    assert "Security score 78 of 100 weak: password of medium strength, mail address not verified" in page
+    assert (
+        "Security score 78 of 100 weak: password of medium strength, mail address not verified"
+        in page
+    )
     assert "Real name certified" in page
     assert "Coins in +" in page
 
@@ -122,7 +136,9 @@ def test_a_piped_page_is_plain_text_80_columns_wide_with_its_borders_aligned(
     assert {cell_len(line) for line in lines if line[0] in "╭│╰"} == {80}
 
 
-def test_snapshot_as_json_is_one_document_with_the_api_s_names(run: Run, account: SandboxAccount) -> None:
+def test_snapshot_as_json_is_one_document_with_the_api_s_names(
+    run: Run, account: SandboxAccount
+) -> None:
     account.uname = HOSTILE
 
     printed = run("snapshot", "--json")
@@ -136,7 +152,9 @@ def test_snapshot_as_json_is_one_document_with_the_api_s_names(run: Run, account
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_a_partial_snapshot_says_what_is_missing_and_is_no_error(run: Run, sandbox: Sandbox, form: tuple[str]) -> None:
+def test_a_partial_snapshot_says_what_is_missing_and_is_no_error(
+    run: Run, sandbox: Sandbox, form: tuple[str]
+) -> None:
     sandbox.fault("get_vip_info", Fault.status(502))
     sandbox.fault("get_coin_log", Fault.code(-500))
 
@@ -183,24 +201,36 @@ def test_what_an_app_token_can_t_ask_for_is_said_to_be_skipped(
         ({"due": timedelta(hours=30), "vip_status": 1}, "one day left"),
         ({"due": timedelta(days=9.5), "vip_status": 2}, "frozen: the IP address changed too often"),
         ({"due": timedelta(days=9.5), "vip_status": 3}, "locked: the account is at high risk"),
-        ({"due": timedelta(days=9.5), "vip_status": 9, "vip_type": 7}, "unknown 7 member, 9 days left"),
-        ({"due": datetime(9999, 12, 31, 23, tzinfo=UTC) - datetime.now(UTC), "vip_status": 1}, "until 9999-12-31"),
+        (
+            {"due": timedelta(days=9.5), "vip_status": 9, "vip_type": 7},
+            "unknown 7 member, 9 days left",
+        ),
+        (
+            {"due": datetime(9999, 12, 31, 23, tzinfo=UTC) - datetime.now(UTC), "vip_status": 1},
+            "until 9999-12-31",
+        ),
     ],
 )
 def test_the_page_tells_how_the_membership_stands(
     run: Run, account: SandboxAccount, vip: dict[str, Any], told: str
 ) -> None:
     account.vip_type, account.vip_status = vip.get("vip_type", 1), vip["vip_status"]
-    account.vip_due_date = int((datetime.now(UTC) + vip["due"]).timestamp()) * 1000 if vip["due"] else 0
+    account.vip_due_date = (
+        int((datetime.now(UTC) + vip["due"]).timestamp()) * 1000 if vip["due"] else 0
+    )
 
     lines = (line.rstrip() for line in run("snapshot").out.splitlines())
 
     assert told in "\n".join(lines)
 
 
-def test_the_page_tells_every_weak_spot_and_every_open_reward(run: Run, account: SandboxAccount) -> None:
+def test_the_page_tells_every_weak_spot_and_every_open_reward(
+    run: Run, account: SandboxAccount
+) -> None:
     account.unneeded_check, account.security, account.pwd_level = True, False, 1
-    account.bind_tel = account.bind_mail = account.realname_certified = account.safe_question = False
+    account.bind_tel = account.bind_mail = account.realname_certified = account.safe_question = (
+        False
+    )
     account.login = account.watch = account.share = False
     account.coin_exp = 45
     account.weibo_bind = account.qq_bind = account.wechat_bind = False
@@ -215,9 +245,15 @@ def test_the_page_tells_every_weak_spot_and_every_open_reward(run: Run, account:
     assert "bound: nothing" in page
 
 
-def test_the_week_s_chart_has_a_day_a_line_and_survives_monstrous_amounts(run: Run, account: SandboxAccount) -> None:
+def test_the_week_s_chart_has_a_day_a_line_and_survives_monstrous_amounts(
+    run: Run, account: SandboxAccount
+) -> None:
     now = datetime.now(UTC)
-    account.history = [CoinChange(now, 1e300, "a"), CoinChange(now, -1e-300, "b"), CoinChange(now, -2, "c")]
+    account.history = [
+        CoinChange(now, 1e300, "a"),
+        CoinChange(now, -1e-300, "b"),
+        CoinChange(now, -2, "c"),
+    ]
 
     lines = run("snapshot").out.splitlines()
 
@@ -227,7 +263,7 @@ def test_the_week_s_chart_has_a_day_a_line_and_survives_monstrous_amounts(run: R
     assert max(map(cell_len, lines)) <= 80
 
 
-# --- whoami, coin-log, sign ----------------------------------------------------------------------------------------
+# --- whoami, coin-log, sign -----------------------------------------------------------------------
 
 
 def test_whoami_is_one_line(run: Run) -> None:
@@ -237,7 +273,11 @@ def test_whoami_is_one_line(run: Run) -> None:
 
 def test_coin_log_lists_the_entries_and_sums_them_up(run: Run, account: SandboxAccount) -> None:
     now = datetime.now(UTC)
-    account.history = [CoinChange(now, 1, "登录奖励"), CoinChange(now, 0.2, "给视频"), CoinChange(now, -3, "很长" * 40)]
+    account.history = [
+        CoinChange(now, 1, "登录奖励"),
+        CoinChange(now, 0.2, "给视频"),
+        CoinChange(now, -3, "很长" * 40),
+    ]
 
     table, document = run("coin-log"), run("coin-log", "--json")
 
@@ -260,7 +300,13 @@ def test_text_of_the_server_can_inject_neither_markup_nor_terminal_codes(
     account.uname = account.sign = account.rank = account.hide_mail = HOSTILE
     account.history = [CoinChange(datetime.now(UTC), 1, HOSTILE)]
 
-    shown = [run("whoami"), run("snapshot"), run("coin-log"), run("sign", "show"), run("sign", "clear", typed="n\n")]
+    shown = [
+        run("whoami"),
+        run("snapshot"),
+        run("coin-log"),
+        run("sign", "show"),
+        run("sign", "clear", typed="n\n"),
+    ]
     sandbox.fault(None, Fault.code(-400, HOSTILE))
     refused = run("whoami")
 
@@ -276,8 +322,14 @@ def test_sign_show_prints_the_sign_alone(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", [("set", "新的签名"), ("clear",)])
-def test_sign_changes_only_after_a_yes(run: Run, sandbox: Sandbox, account: SandboxAccount, command: list[str]) -> None:
-    declined = [run("sign", *command, typed="n\n"), run("sign", *command, typed="\n"), run("sign", *command)]
+def test_sign_changes_only_after_a_yes(
+    run: Run, sandbox: Sandbox, account: SandboxAccount, command: list[str]
+) -> None:
+    declined = [
+        run("sign", *command, typed="n\n"),
+        run("sign", *command, typed="\n"),
+        run("sign", *command),
+    ]
     assert [ended.code for ended in declined] == [1, 1, 1]
     assert "update_sign" not in [request.endpoint for request in sandbox.requests]
 
@@ -299,7 +351,12 @@ def test_sign_with_yes_asks_nothing(run: Run, sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize(
     ("text", "code", "told"),
-    [("长" * 71, 1, "70"), ("敏感词", 1, "another text"), ("[doge]", 1, "another text"), ("a\tb", 2, "control")],
+    [
+        ("长" * 71, 1, "70"),
+        ("敏感词", 1, "another text"),
+        ("[doge]", 1, "another text"),
+        ("a\tb", 2, "control"),
+    ],
 )
 def test_a_sign_that_can_t_be_says_why(run: Run, text: str, code: int, told: str) -> None:
     ended = run("sign", "set", text, "--yes")
@@ -314,7 +371,7 @@ def test_a_sign_whose_answer_was_lost_may_have_been_asked_for(run: Run, sandbox:
     assert "bili-account sign show" in run("sign", "set", "x", "-y").err
 
 
-# --- failures ------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -377,7 +434,9 @@ def test_no_usable_login_is_wrong_usage_and_says_how_to_give_one(
     assert "cret\n" not in ended.err
 
 
-def test_the_login_may_come_from_a_browser_s_exported_cookies(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_the_login_may_come_from_a_browser_s_exported_cookies(
+    run: Run, sandbox: Sandbox, tmp_path: Path
+) -> None:
     other = sandbox.add_account(uname="别人")
     exported = tmp_path / "cookies.txt"
     exported.write_text(f".bilibili.com\tTRUE\t/\tTRUE\t0\tSESSDATA\t{other.credential.sessdata}\n")
@@ -410,7 +469,7 @@ def test_wrong_usage_is_exit_code_2(run: Run, args: tuple[str]) -> None:
     assert "Usage: bili-account" in ended.err
 
 
-# --- doctor --------------------------------------------------------------------------------------------------------
+# --- doctor ---------------------------------------------------------------------------------------
 
 
 def test_doctor_finds_nothing_wrong_with_the_documented_replies(run: Run) -> None:
@@ -425,10 +484,18 @@ def test_doctor_names_unknown_wrong_and_missing_fields_without_any_value(
     run: Run, sandbox: Sandbox, account: SandboxAccount
 ) -> None:
     account.birthday = "2001-09-09"
-    sandbox.fault("get_account_info", Fault.data(lambda data: data | {"level": 6, "a" * 32 + "1": 1, "293793435": 1}))
-    sandbox.fault("get_vip_info", Fault.data(lambda data: data | {"vip_status": 417.5, "label": {"text": "大会员"}}))
+    sandbox.fault(
+        "get_account_info",
+        Fault.data(lambda data: data | {"level": 6, "a" * 32 + "1": 1, "293793435": 1}),
+    )
+    sandbox.fault(
+        "get_vip_info",
+        Fault.data(lambda data: data | {"vip_status": 417.5, "label": {"text": "大会员"}}),
+    )
     sandbox.fault("get_daily_rewards", Fault.data(lambda data: {"login": data["login"]}))
-    sandbox.fault("get_realname_status", Fault.payload(lambda payload: payload | {"data": ["小明"]}))
+    sandbox.fault(
+        "get_realname_status", Fault.payload(lambda payload: payload | {"data": ["小明"]})
+    )
     sandbox.fault("get_coin_exp", Fault.status(502))
     sandbox.fault("get_security_info", Fault.code(-400, "小明"))
 
@@ -447,7 +514,16 @@ def test_doctor_names_unknown_wrong_and_missing_fields_without_any_value(
     assert "get_coin_exp: ProtocolError, an HTTP error: HTTP 502" in report.out
     assert "get_security_info: ApiError, code -400" in lines
     assert "get_coin_log: ok" in lines
-    for value in ("小明", "293793435", "417", "大会员", "2001", "aaaa", account.userid, account.hide_tel):
+    for value in (
+        "小明",
+        "293793435",
+        "417",
+        "大会员",
+        "2001",
+        "aaaa",
+        account.userid,
+        account.hide_tel,
+    ):
         assert value not in report.out
 
 
@@ -477,7 +553,7 @@ def test_doctor_says_what_it_skipped_and_that_the_login_is_dead(
     assert "get_vip_info: NotLoggedIn, code -101" in report.out
 
 
-# --- processes, signals, terminals ---------------------------------------------------------------------------------
+# --- processes, signals, terminals ----------------------------------------------------------------
 
 # asyncio's debug mode warns of every step that takes 0.1 s, which on a busy machine any step can.
 START = """
@@ -498,7 +574,9 @@ async def hanging(credential):
     async with Sandbox() as sandbox:
         sandbox.fault(None, Fault.hang())
         print("ready", flush=True)
-        async with open_session(credential, hosts=sandbox.hosts, timeout=60, retry=Retry.none()) as me:
+        async with open_session(
+            credential, hosts=sandbox.hosts, timeout=60, retry=Retry.none()
+        ) as me:
             yield me
 
 account.open_session = hanging
@@ -565,8 +643,14 @@ def test_a_signal_ends_a_command_within_a_second_and_in_silence() -> None:
         process.send_signal(signum)
 
         ended = end(process)
-        assert time.monotonic() - since < 2, process.args  # one, on a machine with nothing else to do
-        assert (ended.code, ended.out.replace("ready\n", ""), ended.err) == (128 + signum, "", ""), process.args
+        assert time.monotonic() - since < 2, (
+            process.args
+        )  # one, on a machine with nothing else to do
+        assert (ended.code, ended.out.replace("ready\n", ""), ended.err) == (
+            128 + signum,
+            "",
+            "",
+        ), process.args
 
 
 def test_sandbox_tells_how_to_reach_it_and_serves_until_a_signal() -> None:
@@ -576,7 +660,9 @@ def test_sandbox_tells_how_to_reach_it_and_serves_until_a_signal() -> None:
     export = next(line for line in lines if line.startswith("export BILI_COOKIE="))
     url, cookie = lines[-1].split()[1], export.split("'")[1]
 
-    with urllib.request.urlopen(urllib.request.Request(url, headers={"Cookie": cookie})) as response:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers={"Cookie": cookie})
+    ) as response:
         assert json.load(response)["code"] == 0
     process.send_signal(signal.SIGINT)
 
@@ -594,7 +680,13 @@ def test_sandbox_on_a_port_that_is_taken_is_an_error(run: Run, sandbox: Sandbox)
 
 
 def test_a_process_without_warnings_or_leaks_prints_the_page() -> None:
-    ended = end(start(START.replace("main()", "import bili_account_async.cli.__main__"), "snapshot", "--sandbox"))
+    ended = end(
+        start(
+            START.replace("main()", "import bili_account_async.cli.__main__"),
+            "snapshot",
+            "--sandbox",
+        )
+    )
 
     assert (ended.code, ended.err) == (0, "")
     assert "days left" in ended.out
@@ -604,14 +696,18 @@ def test_a_dead_login_is_exit_code_4_in_a_real_process() -> None:
     ended = end(start(HANGING.replace("Fault.hang()", "Fault.code(-101)"), "whoami"))
 
     assert ended.code == 4
-    assert ended.err.startswith("error: get_account_info: 账号未登录 (code -101)\nnext:  log in again")
+    assert ended.err.startswith(
+        "error: get_account_info: 账号未登录 (code -101)\nnext:  log in again"
+    )
 
 
 def test_without_typer_and_rich_the_command_says_how_to_install_them() -> None:
     ended = end(start(f"import sys; sys.modules['typer'] = None\n{START}", "snapshot"))
 
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == "bili-account needs the extra `cli`: pip install 'bili-account-async[cli]'\n"
+    assert (
+        ended.err == "bili-account needs the extra `cli`: pip install 'bili-account-async[cli]'\n"
+    )
 
 
 def test_a_reader_that_leaves_early_and_a_full_disk_bring_no_traceback() -> None:
@@ -630,9 +726,14 @@ def test_a_reader_that_leaves_early_and_a_full_disk_bring_no_traceback() -> None
 def in_terminal(code: str, *args: str, typed: bytes = b"", **environment: str) -> tuple[int, str]:
     """Exit code, and all that the user of a terminal sees."""
     ours, theirs = pty.openpty()
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color", "COLUMNS": "80"} | environment
+    environment = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "TERM": "xterm-256color",
+        "COLUMNS": "80",
+    } | environment
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+        [sys.executable, "-c", code, *args],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
         start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
@@ -649,8 +750,12 @@ def in_terminal(code: str, *args: str, typed: bytes = b"", **environment: str) -
     return process.wait(timeout=15), seen.decode()
 
 
-@pytest.mark.parametrize("pasted", ["SESSDATA={0}", "{0}", "Cookie: buvid3=x; SESSDATA={0}; DedeUserID=1"])
-def test_a_terminal_is_asked_for_the_login_without_echo(sandbox: Sandbox, account: SandboxAccount, pasted: str) -> None:
+@pytest.mark.parametrize(
+    "pasted", ["SESSDATA={0}", "{0}", "Cookie: buvid3=x; SESSDATA={0}; DedeUserID=1"]
+)
+def test_a_terminal_is_asked_for_the_login_without_echo(
+    sandbox: Sandbox, account: SandboxAccount, pasted: str
+) -> None:
     code = f"""
 from functools import partial
 from bili_account_async import Hosts, open_session
@@ -684,7 +789,7 @@ def test_a_terminal_has_colours_unless_no_color_is_set() -> None:
     assert "\x1b" not in plain
 
 
-# --- the whole -----------------------------------------------------------------------------------------------------
+# --- the whole ------------------------------------------------------------------------------------
 
 
 def test_version_and_help_are_plain_and_name_every_command(run: Run) -> None:
@@ -697,7 +802,10 @@ def test_version_and_help_are_plain_and_name_every_command(run: Run) -> None:
 
 
 def test_nothing_in_the_core_imports_the_command() -> None:
-    code = "import sys, bili_account_async; print({'typer', 'rich', 'bili_account_async.cli'} & set(sys.modules))"
+    code = (
+        "import sys, bili_account_async; print({'typer', 'rich', 'bili_account_async.cli'} & "
+        "set(sys.modules))"
+    )
 
     assert end(start(code)).out == "set()\n"
 

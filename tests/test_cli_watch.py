@@ -1,7 +1,8 @@
-"""`bili-account watch`, `accounts` and `coin-log --all`: the file of logins, what is told of a fleet, and the ledger.
+"""`bili-account watch`, `accounts` and `coin-log --all`: the file of logins, what is told of a
+fleet, and the ledger.
 
-Most tests run the app in this process, against a sandbox and a poller that ends after some events; signals and
-terminals need a process of its own.
+Most tests run the app in this process, against a sandbox and a poller that ends after some events;
+signals and terminals need a process of its own.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ from bili_account_async.cli.app import app
 from bili_account_async.sandbox import Fault, Sandbox, SandboxAccount
 from bili_account_async.store import SqliteStore
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="file modes, signals and pseudo-terminals")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="file modes, signals and pseudo-terminals"
+)
 
 CHINA = timezone(timedelta(hours=8))
 HOSTILE = "[red]x[/] \x1b[31m\x9b2J\u202e\nnext"
@@ -117,7 +120,7 @@ def write(path: Path, text: str) -> None:
     path.chmod(0o600)
 
 
-# --- accounts ------------------------------------------------------------------------------------------------------
+# --- accounts -------------------------------------------------------------------------------------
 
 
 def test_added_accounts_are_listed_with_the_kind_of_their_login_alone(run: Run) -> None:
@@ -143,7 +146,9 @@ def test_added_accounts_are_listed_with_the_kind_of_their_login_alone(run: Run) 
 def test_the_file_of_accounts_is_for_its_owner_alone(run: Run, home: Path) -> None:
     old_mask = os.umask(0)
     try:
-        added = run("accounts", "add", "alice", typed="SESSDATA=hush,1; DedeUserID=7; bili_jct=hush\n")
+        added = run(
+            "accounts", "add", "alice", typed="SESSDATA=hush,1; DedeUserID=7; bili_jct=hush\n"
+        )
     finally:
         os.umask(old_mask)
 
@@ -157,21 +162,32 @@ def test_the_file_of_accounts_is_for_its_owner_alone(run: Run, home: Path) -> No
     }
 
 
-def test_a_file_that_others_may_read_is_refused_with_the_command_that_mends_it(run: Run, file: Path) -> None:
+def test_a_file_that_others_may_read_is_refused_with_the_command_that_mends_it(
+    run: Run, file: Path
+) -> None:
     before = file.read_text()
     for mode in (0o640, 0o604, 0o660):
         file.chmod(mode)
-        for command in (("watch",), ("accounts", "list"), ("accounts", "add", "bob"), ("accounts", "remove", "alice")):
+        for command in (
+            ("watch",),
+            ("accounts", "list"),
+            ("accounts", "add", "bob"),
+            ("accounts", "remove", "alice"),
+        ):
             refused = run(*command, typed="hush\n")
             assert (refused.code, refused.out, file.read_text()) == (2, "", before)
 
-        (command_line,) = [line.removeprefix("next:  ") for line in refused.err.splitlines() if "chmod" in line]
+        (command_line,) = [
+            line.removeprefix("next:  ") for line in refused.err.splitlines() if "chmod" in line
+        ]
         subprocess.run(command_line, shell=True, check=True)
 
         assert run("accounts", "list").out == "alice: cookie, every 0:30:00\n"
 
 
-def test_a_name_that_is_taken_is_refused_before_the_login_is_asked_for(run: Run, file: Path) -> None:
+def test_a_name_that_is_taken_is_refused_before_the_login_is_asked_for(
+    run: Run, file: Path
+) -> None:
     before = file.read_text()
 
     refused = run("accounts", "add", "alice", typed="hush-new\n")
@@ -184,10 +200,14 @@ def test_a_name_that_is_taken_is_refused_before_the_login_is_asked_for(run: Run,
 def test_replace_gives_a_new_login_and_keeps_the_interval(run: Run, file: Path) -> None:
     assert run("accounts", "add", "alice", "--replace", typed="hush-new\n").code == 0
 
-    assert tomllib.loads(file.read_text())["accounts"] == {"alice": {"sessdata": "hush-new", "every": "30m"}}
+    assert tomllib.loads(file.read_text())["accounts"] == {
+        "alice": {"sessdata": "hush-new", "every": "30m"}
+    }
 
 
-def test_a_removed_account_is_gone_and_one_that_is_not_there_is_an_error(run: Run, file: Path) -> None:
+def test_a_removed_account_is_gone_and_one_that_is_not_there_is_an_error(
+    run: Run, file: Path
+) -> None:
     assert run("accounts", "remove", "alice").code == 0
     assert "hush" not in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -196,15 +216,21 @@ def test_a_removed_account_is_gone_and_one_that_is_not_there_is_an_error(run: Ru
     assert "No account in" in run("accounts", "list").err
 
 
-@pytest.mark.parametrize("typed", ["", "\n", "hush me\n", "buvid3=hush; SESSDATA=\n", "access_key=\n"])
-def test_a_login_that_can_t_be_one_is_refused_and_nothing_is_written(run: Run, file: Path, typed: str) -> None:
+@pytest.mark.parametrize(
+    "typed", ["", "\n", "hush me\n", "buvid3=hush; SESSDATA=\n", "access_key=\n"]
+)
+def test_a_login_that_can_t_be_one_is_refused_and_nothing_is_written(
+    run: Run, file: Path, typed: str
+) -> None:
     before = file.read_text()
 
     refused = run("accounts", "add", "bob", typed=typed)
 
     assert (refused.code, file.read_text()) == (2, before)
     assert refused.err.startswith("error: ")
-    assert "or pipe it to stdin" in refused.err  # not the environment, which this command does not read
+    assert (
+        "or pipe it to stdin" in refused.err
+    )  # not the environment, which this command does not read
 
 
 @pytest.mark.parametrize(
@@ -257,14 +283,17 @@ def test_a_link_to_the_file_stays_a_link(run: Run, file: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "# mine\n[accounts.alice] # the first\nsessdata = 'hush'\n\n# two\n[accounts.carol]\nsessdata = 'hush'\n",
+        "# mine\n[accounts.alice] # the first\nsessdata = 'hush'\n\n# "
+        "two\n[accounts.carol]\nsessdata = 'hush'\n",
         "[accounts]\nalice = {sessdata = 'hush'} # the first\ncarol.sessdata = 'hush'\n",
         "accounts = {alice = {sessdata = 'hush'}, carol = {sessdata = 'hush'}} # all\n",
         "accounts.alice.sessdata = 'hush' # one\naccounts.carol.sessdata = 'hush'\n",
         "[accounts.carol]\r\nsessdata = 'hush' # crlf\r\n[accounts.alice]\r\nsessdata = 'hush'\r\n",
     ],
 )
-def test_a_file_written_by_hand_keeps_its_comments_or_is_left_alone(run: Run, file: Path, text: str) -> None:
+def test_a_file_written_by_hand_keeps_its_comments_or_is_left_alone(
+    run: Run, file: Path, text: str
+) -> None:
     write(file, text)
     comments = [line.partition("#")[2].strip() for line in text.splitlines() if "#" in line]
 
@@ -288,7 +317,10 @@ def test_a_file_written_by_hand_keeps_its_comments_or_is_left_alone(run: Run, fi
         ("bob = {sessdata = 'hush me'}", "sessdata: holds a space"),
         ("bob = {sessdata = 'hush', dede_user_id = '7'}", "dede_user_id: expected int"),
         ("bob = {sessdata = 'hush', access_key = 'hush'}", "access_key: is a login of its own"),
-        ("bob = {sessdata = 'hush', sesdata = 'hush'}", "sesdata: is unknown; there are sessdata, "),
+        (
+            "bob = {sessdata = 'hush', sesdata = 'hush'}",
+            "sesdata: is unknown; there are sessdata, ",
+        ),
         ("bob = {sessdata = 'hush', every = '10'}", "every: expected a time"),
         ("bob = {sessdata = 'hush', every = 10}", "every: expected a time"),
     ],
@@ -319,7 +351,9 @@ def test_one_bad_account_is_told_by_name_and_field_and_does_not_stop_the_others(
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_bad_file_is_an_error_that_says_where(run: Run, file: Path, content: bytes, told: str) -> None:
+def test_a_bad_file_is_an_error_that_says_where(
+    run: Run, file: Path, content: bytes, told: str
+) -> None:
     file.write_bytes(content)
 
     for command in (("accounts", "list"), ("accounts", "add", "bob"), ("watch",)):
@@ -329,7 +363,7 @@ def test_a_bad_file_is_an_error_that_says_where(run: Run, file: Path, content: b
         assert str(file) in refused.err
 
 
-# --- watch ---------------------------------------------------------------------------------------------------------
+# --- watch ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -343,7 +377,11 @@ def alice(sandbox: Sandbox, file: Path) -> SandboxAccount:
     """The account in the file."""
     account = sandbox.add_account(uname="小明", mid=7, coins=9, history=[], share=False)
     login = account.credential
-    write(file, f'[accounts.alice]\nsessdata = "{login.sessdata}"\ndede_user_id = 7\nbili_jct = "{login.bili_jct}"\n')
+    write(
+        file,
+        f'[accounts.alice]\nsessdata = "{login.sessdata}"\ndede_user_id = 7\nbili_jct = '
+        f'"{login.bili_jct}"\n',
+    )
     return account
 
 
@@ -351,12 +389,16 @@ Watch = Callable[..., Ended]
 
 
 @pytest.fixture
-def watch_events(run: Run, sandbox: Sandbox, alice: SandboxAccount, monkeypatch: pytest.MonkeyPatch) -> Watch:
+def watch_events(
+    run: Run, sandbox: Sandbox, alice: SandboxAccount, monkeypatch: pytest.MonkeyPatch
+) -> Watch:
     """Runs `watch` until it has told so many events; `then[n]` is called before event n + 1."""
     manager = partial(SessionManager, hosts=sandbox.hosts, limits=Limits.none(), retry=Retry.none())
     monkeypatch.setattr(watch, "SessionManager", manager)
 
-    def watch_events(number: int, *args: str, then: dict[int, Callable[[], object]] | None = None) -> Ended:
+    def watch_events(
+        number: int, *args: str, then: dict[int, Callable[[], object]] | None = None
+    ) -> Ended:
         class Brief(Poller):
             told = 0
 
@@ -372,7 +414,11 @@ def watch_events(run: Run, sandbox: Sandbox, alice: SandboxAccount, monkeypatch:
         monkeypatch.setattr(watch, "Poller", Brief)
         ended = run("watch", "--every", "1s", *args)
         login = alice.credential
-        assert not [secret for secret in (login.sessdata, login.bili_jct) if str(secret) in ended.out + ended.err]
+        assert not [
+            secret
+            for secret in (login.sessdata, login.bili_jct)
+            if str(secret) in ended.out + ended.err
+        ]
         return ended
 
     return watch_events
@@ -442,7 +488,8 @@ def test_a_failing_account_is_told_with_its_next_try_and_when_it_answers_again(
     [
         (
             -101,
-            "alice expired: get_account_info: 账号未登录 (code -101); log in again in a browser, run "
+            "alice expired: get_account_info: 账号未登录 (code -101); log in again in a "
+            "browser, run "
             "`bili-account accounts add alice --replace`",
         ),
         (-352, "alice parked: get_account_info: "),
@@ -460,7 +507,9 @@ def test_an_account_that_its_owner_has_to_help_says_what_to_do(
     assert line.endswith("start this again")
 
 
-def test_watch_as_json_is_an_event_a_line(watch_events: Watch, alice: SandboxAccount, sandbox: Sandbox) -> None:
+def test_watch_as_json_is_an_event_a_line(
+    watch_events: Watch, alice: SandboxAccount, sandbox: Sandbox
+) -> None:
     alice.uname = HOSTILE
 
     def live() -> None:
@@ -473,17 +522,26 @@ def test_watch_as_json_is_an_event_a_line(watch_events: Watch, alice: SandboxAcc
     ended = watch_events(4, "--json", then={1: live, 3: die})
 
     events = [json.loads(line) for line in ended.out.split("\n")[:-1]]
-    assert [event["event"] for event in events] == ["SnapshotTaken", "SnapshotTaken", "Changed", "AccountExpired"]
+    assert [event["event"] for event in events] == [
+        "SnapshotTaken",
+        "SnapshotTaken",
+        "Changed",
+        "AccountExpired",
+    ]
     assert {event["account"] for event in events} == {"alice"}
     assert all(datetime.fromisoformat(event["time"]).tzinfo for event in events)
     assert events[0]["snapshot"]["account_info"]["uname"] == HOSTILE
     assert "snapshot" not in events[2]
-    birthday = next(change for change in events[2]["changes"] if change["path"] == "account_info.birthday")
+    birthday = next(
+        change for change in events[2]["changes"] if change["path"] == "account_info.birthday"
+    )
     assert birthday["new"] == "2001-09-09"
     assert events[3]["error"]["type"] == "NotLoggedIn"
 
 
-def test_text_of_the_server_can_t_reach_the_terminal_as_codes(watch_events: Watch, alice: SandboxAccount) -> None:
+def test_text_of_the_server_can_t_reach_the_terminal_as_codes(
+    watch_events: Watch, alice: SandboxAccount
+) -> None:
     def live() -> None:
         alice.rank = HOSTILE
         alice.earn(1, HOSTILE)
@@ -511,7 +569,9 @@ def test_an_account_s_own_interval_goes_before_the_one_of_the_command(
     write(file, f'{file.read_text()}every = "2h"\n')
     polled: list[timedelta] = []
     monkeypatch.setattr(
-        board.Board, "take", lambda self, event: polled.append(self._poller.status("alice").every) or []
+        board.Board,
+        "take",
+        lambda self, event: polled.append(self._poller.status("alice").every) or [],
     )
 
     watch_events(1)
@@ -549,7 +609,9 @@ def test_without_aiosqlite_the_command_says_what_to_install(
         assert "pip install 'bili-account-async[cli,store]'" in refused.err
 
 
-def test_a_store_that_can_t_serve_is_an_error_with_its_path(run: Run, file: Path, home: Path) -> None:
+def test_a_store_that_can_t_serve_is_an_error_with_its_path(
+    run: Run, file: Path, home: Path
+) -> None:
     (home / "data").write_text("a file in the way")
 
     for args in ((), ("--store", str(file)), ("--store", str(home))):
@@ -558,7 +620,7 @@ def test_a_store_that_can_t_serve_is_an_error_with_its_path(run: Run, file: Path
         assert str(args[1] if args else home / "data") in refused.err
 
 
-# --- the table -----------------------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
 
 class StandIn:
@@ -567,7 +629,9 @@ class StandIn:
     def __init__(self, names: Sequence[str]) -> None:
         soon = datetime.now(UTC) + timedelta(seconds=240.4)
         self.states = {
-            name: AccountStatus(state=AccountState.WAITING, every=timedelta(minutes=10), next_at=soon, polls=1)
+            name: AccountStatus(
+                state=AccountState.WAITING, every=timedelta(minutes=10), next_at=soon, polls=1
+            )
             for name in names
         }
 
@@ -575,7 +639,9 @@ class StandIn:
         return self.states[name]
 
     def stats(self) -> PollerStats:
-        return PollerStats(accounts={}, polls=12, failures=3, lag_p50=0.04, lag_p99=2.5, throttled=0.0)
+        return PollerStats(
+            accounts={}, polls=12, failures=3, lag_p50=0.04, lag_p99=2.5, throttled=0.0
+        )
 
 
 def drawn(shown: board.Board, width: int, height: int = 40) -> list[str]:
@@ -618,15 +684,37 @@ def test_the_table_tells_state_next_poll_lag_and_last_change_of_every_account(wi
     ("path", "old", "new", "line"),
     [
         ("daily_rewards.share", False, True, "daily_rewards.share no → yes"),
-        ("vip_info.vip_status", VipStatus(1), VipStatus(9), "vip_info.vip_status normal → unknown 9"),
-        ("vip_info.vip_due_date", None, datetime(2026, 1, 1, 20, tzinfo=UTC), "nothing → 2026-01-02 04:00"),
-        ("vip_info.vip_due_date", None, datetime(9999, 12, 31, 23, tzinfo=UTC), "nothing → 9999-12-31 23:00"),
-        ("account_info.birthday", date(2001, 9, 9), None, "account_info.birthday 2001-09-09 → nothing"),
+        (
+            "vip_info.vip_status",
+            VipStatus(1),
+            VipStatus(9),
+            "vip_info.vip_status normal → unknown 9",
+        ),
+        (
+            "vip_info.vip_due_date",
+            None,
+            datetime(2026, 1, 1, 20, tzinfo=UTC),
+            "nothing → 2026-01-02 04:00",
+        ),
+        (
+            "vip_info.vip_due_date",
+            None,
+            datetime(9999, 12, 31, 23, tzinfo=UTC),
+            "nothing → 9999-12-31 23:00",
+        ),
+        (
+            "account_info.birthday",
+            date(2001, 9, 9),
+            None,
+            "account_info.birthday 2001-09-09 → nothing",
+        ),
         ("account_info.sign", "", HOSTILE, f"account_info.sign nothing → {SHOWN}"),
         ("account_info.uname", "a", "b" * 5000, f"account_info.uname a → {'b' * 80}…"),
     ],
 )
-def test_a_change_is_told_on_one_line_in_words(path: str, old: object, new: object, line: str) -> None:
+def test_a_change_is_told_on_one_line_in_words(
+    path: str, old: object, new: object, line: str
+) -> None:
     poller: Any = StandIn(["alice"])
     shown = board.Board(poller, ["alice"])
     snapshot = AccountSnapshot(taken_at=datetime.now(UTC), coin_exp=1)
@@ -645,25 +733,35 @@ def test_a_table_too_long_for_the_terminal_shows_those_in_trouble_first() -> Non
     shown.take(AccountExpired("account-250", NotLoggedIn("", code=-101)))
     for name in names[:250] + names[251:]:
         shown.take(SnapshotTaken(name, AccountSnapshot(taken_at=datetime.now(UTC), coin_exp=1)))
-    poller.states["account-250"] = attrs.evolve(poller.status("account-250"), state=AccountState.EXPIRED, next_at=None)
+    poller.states["account-250"] = attrs.evolve(
+        poller.status("account-250"), state=AccountState.EXPIRED, next_at=None
+    )
 
     lines = drawn(shown, 80, height=24)
 
     assert len(lines) <= 24
-    assert [line.split()[0] for line in lines if line.startswith(" account-")][:2] == ["account-250", "account-299"]
+    assert [line.split()[0] for line in lines if line.startswith(" account-")][:2] == [
+        "account-250",
+        "account-299",
+    ]
     assert "300 accounts: 1 expired, 299 ok; 286 of them not shown" in lines
 
 
-# --- coin-log --all ------------------------------------------------------------------------------------------------
+# --- coin-log --all -------------------------------------------------------------------------------
 
 
 def keep(path: Path, account: str, *entries: tuple[datetime, str, str]) -> None:
     """Let the store know of these coins."""
-    log = tuple(CoinLogEntry(time=time, delta=Decimal(delta), reason=reason) for time, delta, reason in entries)
+    log = tuple(
+        CoinLogEntry(time=time, delta=Decimal(delta), reason=reason)
+        for time, delta, reason in entries
+    )
 
     async def save() -> None:
         async with SqliteStore(path) as store:
-            snapshot = AccountSnapshot(taken_at=datetime.now(UTC), coin_log=CoinLog(entries=log, count=len(log)))
+            snapshot = AccountSnapshot(
+                taken_at=datetime.now(UTC), coin_log=CoinLog(entries=log, count=len(log))
+            )
             await store.save(account, snapshot)
 
     path.parent.mkdir(exist_ok=True)
@@ -678,7 +776,12 @@ def on(day: int, hour: int = 12) -> datetime:
 def ledger(home: Path) -> Path:
     path = home / "data" / "store.sqlite3"
     keep(
-        path, "alice", (on(0), "4", "登录奖励"), (on(1), "-2", HOSTILE), (on(1), "-2", HOSTILE), (on(3), "0.5", "=1+1")
+        path,
+        "alice",
+        (on(0), "4", "登录奖励"),
+        (on(1), "-2", HOSTILE),
+        (on(1), "-2", HOSTILE),
+        (on(3), "0.5", "=1+1"),
     )
     return path
 
@@ -689,11 +792,19 @@ def test_coin_log_of_all_shows_every_entry_and_the_balance_by_day(run: Run, ledg
     text = " ".join(lines)
     assert text.count(SHOWN) == 2
     assert "in +4.5, out -4, net +0.5" in text
-    assert "Balance by day, 2026-01-01 to 2026-01-04, counted from 0: Bilibili does not tell the balance" in text
+    assert (
+        "Balance by day, 2026-01-01 to 2026-01-04, counted from 0: Bilibili does not "
+        "tell the balance" in text
+    )
     chart = [line.partition("│") for line in lines if "│" in line]
     assert [label.strip() for label, _, _ in chart if label.strip()] == ["+4", "0"]
     assert [bars.count("█████") for _, _, bars in chart][:2] == [1, 1]
-    assert [bar[:1] for bar in (chart[-1][2][at : at + 6] for at in (0, 6, 12, 18))] == ["█", "▁", "▁", "█"]
+    assert [bar[:1] for bar in (chart[-1][2][at : at + 6] for at in (0, 6, 12, 18))] == [
+        "█",
+        "▁",
+        "▁",
+        "█",
+    ]
 
 
 def test_coin_log_of_all_as_csv_can_t_be_a_formula(run: Run, ledger: Path) -> None:
@@ -721,10 +832,15 @@ def test_of_several_accounts_one_has_to_be_named(run: Run, ledger: Path) -> None
         assert (refused.code, refused.out) == (2, "")
         assert "there are alice, bob, idle" in refused.err
     assert "net +7" in run("coin-log", "--all", "--account", "bob").out
-    assert run("coin-log", "--all", "--account", "idle").out == "No coins came or went since the first watch.\n"
+    assert (
+        run("coin-log", "--all", "--account", "idle").out
+        == "No coins came or went since the first watch.\n"
+    )
 
 
-def test_the_chart_of_years_fits_the_width_and_survives_monstrous_amounts(run: Run, home: Path) -> None:
+def test_the_chart_of_years_fits_the_width_and_survives_monstrous_amounts(
+    run: Run, home: Path
+) -> None:
     path = home / "x.db"
     keep(
         path,
@@ -747,7 +863,7 @@ def test_the_week_s_coin_log_can_be_csv_too(run: Run) -> None:
     assert {"time", "delta", "reason"} == set(rows[0])
 
 
-# --- processes and terminals ---------------------------------------------------------------------------------------
+# --- processes and terminals ----------------------------------------------------------------------
 
 # asyncio's debug mode warns of every step that takes 0.1 s, which on a busy machine any step can.
 START = """
@@ -759,7 +875,9 @@ main()
 """
 
 
-def start(*args: str, terminal: int | None = None, home: Path | None = None) -> subprocess.Popen[str]:
+def start(
+    *args: str, terminal: int | None = None, home: Path | None = None
+) -> subprocess.Popen[str]:
     """A Python process that would say every warning."""
     return subprocess.Popen(
         [sys.executable, "-X", "dev", "-W", "error", "-c", START, *args],
@@ -767,7 +885,13 @@ def start(*args: str, terminal: int | None = None, home: Path | None = None) -> 
         stdout=subprocess.PIPE if terminal is None else terminal,
         stderr=subprocess.PIPE if terminal is None else terminal,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "80", "LINES": "30"}
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "TERM": "xterm",
+            "COLUMNS": "80",
+            "LINES": "30",
+        }
         | ({"XDG_CONFIG_HOME": str(home)} if home else {}),
         start_new_session=True,
     )
@@ -797,7 +921,10 @@ class Terminal:
 
 
 def test_a_signal_ends_the_watch_within_a_second_and_in_silence() -> None:
-    lines, events = start("watch", "--sandbox"), start("watch", "--sandbox", "--json", "--every", "1s")
+    lines, events = (
+        start("watch", "--sandbox"),
+        start("watch", "--sandbox", "--json", "--every", "1s"),
+    )
     terminal = Terminal()
     table = start("watch", "--sandbox", "--every", "2s", terminal=terminal.theirs)
     os.close(terminal.theirs)
@@ -806,7 +933,11 @@ def test_a_signal_ends_the_watch_within_a_second_and_in_silence() -> None:
         assert process.stdout.readline()
     terminal.read_until("5 accounts: ")
 
-    for process, signum in ((lines, signal.SIGINT), (events, signal.SIGTERM), (table, signal.SIGINT)):
+    for process, signum in (
+        (lines, signal.SIGINT),
+        (events, signal.SIGTERM),
+        (table, signal.SIGINT),
+    ):
         since = time.monotonic()
         process.send_signal(signum)
         if process is table:
@@ -821,7 +952,9 @@ def test_a_signal_ends_the_watch_within_a_second_and_in_silence() -> None:
     terminal.close()
     assert "Traceback" not in terminal.seen
     assert "Last change" in terminal.seen
-    assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex("\x1b[?25l")  # the cursor shows again
+    assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex(
+        "\x1b[?25l"
+    )  # the cursor shows again
 
 
 def test_a_reader_that_leaves_early_ends_the_watch() -> None:

@@ -44,7 +44,10 @@ def test_a_burst_is_an_int_of_at_least_one(burst: Any) -> None:
 
 
 def test_usual_rates_and_bursts_are_taken() -> None:
-    assert (RateLimit(rate=0.01, burst=1).rate, RateLimit(rate=1000, burst=10**6).burst) == (0.01, 10**6)
+    assert (RateLimit(rate=0.01, burst=1).rate, RateLimit(rate=1000, burst=10**6).burst) == (
+        0.01,
+        10**6,
+    )
 
 
 @pytest.mark.parametrize("name", ["host", "account"])
@@ -72,7 +75,10 @@ def test_usual_max_waits_are_taken(max_wait: float | None) -> None:
 
 def test_the_default_limits_are_those_of_the_contract() -> None:
     limits = Limits()
-    assert (limits.host, limits.account) == (RateLimit(rate=2, burst=12), RateLimit(rate=1, burst=12))
+    assert (limits.host, limits.account) == (
+        RateLimit(rate=2, burst=12),
+        RateLimit(rate=1, burst=12),
+    )
     assert (limits.concurrency, limits.max_wait) == (16, None)
 
 
@@ -136,7 +142,8 @@ def test_a_proxy_is_an_http_url_and_what_is_wrong_with_it_is_told_without_it(pro
 
 
 @pytest.mark.parametrize(
-    "proxy", [None, "http://proxy.example:3128", "https://user:word@proxy.example", "http://[::1]:1/"]
+    "proxy",
+    [None, "http://proxy.example:3128", "https://user:word@proxy.example", "http://[::1]:1/"],
 )
 def test_usual_proxies_are_taken(proxy: str | None) -> None:
     SessionManager(proxy=proxy)
@@ -159,7 +166,7 @@ def test_a_session_needs_a_credential() -> None:
     assert "5ecret" not in str(caught.value)
 
 
-# --- hosts ---------------------------------------------------------------------------------------------------------
+# --- hosts ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["api", "www", "passport"])
@@ -216,11 +223,13 @@ def test_a_host_may_be_another_https_host_or_a_loopback_one(url: str) -> None:
 
 def test_the_default_hosts_are_those_of_the_contract() -> None:
     assert Hosts() == Hosts(
-        api="https://api.bilibili.com", www="https://www.bilibili.com", passport="https://passport.bilibili.com"
+        api="https://api.bilibili.com",
+        www="https://www.bilibili.com",
+        passport="https://passport.bilibili.com",
     )
 
 
-# --- endpoints -----------------------------------------------------------------------------------------------------
+# --- endpoints ------------------------------------------------------------------------------------
 
 GOOD: dict[str, Any] = {
     "name": "get_it",

@@ -1,4 +1,6 @@
-"""A credential takes what a cookie or a token can be, refuses the rest by the part's name, and shows no secret."""
+"""A credential takes what a cookie or a token can be, refuses the rest by the part's name, and
+shows no secret.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def cookie(**parts: Any) -> Credential:
 
 
 class Held:
-    """Holds a secret for a call; its repr shows none, so that a frame of the test itself can't be what leaks."""
+    """Holds a secret for a call; its repr shows none, so that a frame of the test itself can't be
+    what leaks.
+    """
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -59,22 +63,37 @@ class Owner:
     others: list[Credential] = attrs.field(factory=list)
 
 
-# --- ways in -------------------------------------------------------------------------------------------------------
+# --- ways in --------------------------------------------------------------------------------------
 
 
 def test_a_cookie_keeps_its_parts() -> None:
     made = cookie()
-    assert (made.sessdata, made.dede_user_id, made.bili_jct, made.access_key) == (SESSDATA, MID, JCT, None)
+    assert (made.sessdata, made.dede_user_id, made.bili_jct, made.access_key) == (
+        SESSDATA,
+        MID,
+        JCT,
+        None,
+    )
 
 
 def test_sessdata_alone_is_a_cookie() -> None:
     made = Credential(sessdata=SESSDATA)
-    assert (made.sessdata, made.dede_user_id, made.bili_jct, made.access_key) == (SESSDATA, None, None, None)
+    assert (made.sessdata, made.dede_user_id, made.bili_jct, made.access_key) == (
+        SESSDATA,
+        None,
+        None,
+        None,
+    )
 
 
 def test_an_access_key_is_a_login_of_its_own() -> None:
     made = Credential(access_key=KEY)
-    assert (made.sessdata, made.dede_user_id, made.bili_jct, made.access_key) == (None, None, None, KEY)
+    assert (made.sessdata, made.dede_user_id, made.bili_jct, made.access_key) == (
+        None,
+        None,
+        None,
+        KEY,
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,10 +116,14 @@ def test_neither_a_cookie_nor_a_token_or_both_is_refused(parts: dict[str, Any]) 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("text", UNSAFE.values(), ids=UNSAFE)
-def test_a_value_that_no_cookie_can_hold_is_refused_by_its_name_and_not_shown(part: str, text: str) -> None:
+def test_a_value_that_no_cookie_can_hold_is_refused_by_its_name_and_not_shown(
+    part: str, text: str
+) -> None:
     value = f"s3cret{text}s3cret" if text else ""
     with pytest.raises(CredentialError) as caught:
-        Credential(**{"sessdata": SESSDATA} | {part: value} if part == "bili_jct" else {part: value})
+        Credential(
+            **{"sessdata": SESSDATA} | {part: value} if part == "bili_jct" else {part: value}
+        )
     assert str(caught.value).startswith(f"{part}: ")
     assert "s3cret" not in repr(caught.value)
 
@@ -113,19 +136,29 @@ def test_the_refusal_says_what_is_wrong(text: str) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("value", [b"abc", 5, True, 1.5, ["abc"], object()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value", [b"abc", 5, True, 1.5, ["abc"], object()], ids=lambda value: type(value).__name__
+)
 def test_a_part_that_is_no_str_is_refused(part: str, value: Any) -> None:
-    with pytest.raises(CredentialError, match=rf"^{part}: expected str, got {type(value).__name__}$"):
-        Credential(**{"sessdata": SESSDATA} | {part: value} if part == "bili_jct" else {part: value})
+    with pytest.raises(
+        CredentialError, match=rf"^{part}: expected str, got {type(value).__name__}$"
+    ):
+        Credential(
+            **{"sessdata": SESSDATA} | {part: value} if part == "bili_jct" else {part: value}
+        )
 
 
 @pytest.mark.parametrize("value", [True, False, 1.0, "293793435", b"1", [1]], ids=repr)
 def test_a_dede_user_id_that_is_no_int_is_refused(value: Any) -> None:
-    with pytest.raises(CredentialError, match=f"^dede_user_id: expected int, got {type(value).__name__}$"):
+    with pytest.raises(
+        CredentialError, match=f"^dede_user_id: expected int, got {type(value).__name__}$"
+    ):
         cookie(dede_user_id=value)
 
 
-@pytest.mark.parametrize("value", [-1, -MID, 10**19, 10**5000], ids=["-1", "-mid", "20 digits", "5001 digits"])
+@pytest.mark.parametrize(
+    "value", [-1, -MID, 10**19, 10**5000], ids=["-1", "-mid", "20 digits", "5001 digits"]
+)
 def test_a_dede_user_id_that_no_account_has_is_refused(value: int) -> None:
     with pytest.raises(CredentialError, match=r"^dede_user_id: expected a positive number"):
         cookie(dede_user_id=value)
@@ -172,7 +205,7 @@ def test_evolve_makes_another_credential_and_checks_it() -> None:
         attrs.evolve(cookie(), bili_jct="a b")
 
 
-# --- from a cookie header ------------------------------------------------------------------------------------------
+# --- from a cookie header -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -234,7 +267,7 @@ def test_a_cookie_header_that_is_no_str_is_refused(header: Any) -> None:
         Credential.from_cookie_header(header)
 
 
-# --- from cookies.txt ----------------------------------------------------------------------------------------------
+# --- from cookies.txt -----------------------------------------------------------------------------
 
 
 def line(name: str, value: str, domain: str = ".bilibili.com") -> str:
@@ -242,7 +275,9 @@ def line(name: str, value: str, domain: str = ".bilibili.com") -> str:
 
 
 def write(path: Path, *lines: str, end: str = "\n", bom: bool = False) -> Path:
-    text = end.join(("# Netscape HTTP Cookie File", "# https://curl.se/docs/http-cookies.html", "", *lines, ""))
+    text = end.join(
+        ("# Netscape HTTP Cookie File", "# https://curl.se/docs/http-cookies.html", "", *lines, "")
+    )
     path.write_bytes(text.encode("utf-8-sig" if bom else "utf-8"))
     return path
 
@@ -268,7 +303,12 @@ def test_a_bom_before_the_first_cookie_does_no_harm(file: Path) -> None:
 
 
 def test_http_only_lines_count_and_comments_do_not(file: Path) -> None:
-    lines = ["#HttpOnly_" + OURS[0], "# " + line("SESSDATA", "decoy"), "#" + line("SESSDATA", "decoy"), *OURS[1:]]
+    lines = [
+        "#HttpOnly_" + OURS[0],
+        "# " + line("SESSDATA", "decoy"),
+        "#" + line("SESSDATA", "decoy"),
+        *OURS[1:],
+    ]
     assert Credential.from_cookies_txt(write(file, *lines)) == cookie()
 
 
@@ -297,7 +337,8 @@ def test_cookies_of_other_domains_are_not_read(file: Path, domain: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "domain", ["bilibili.com", ".bilibili.com", "www.bilibili.com", "api.bilibili.com", ".BiliBili.com"]
+    "domain",
+    ["bilibili.com", ".bilibili.com", "www.bilibili.com", "api.bilibili.com", ".BiliBili.com"],
 )
 def test_cookies_of_bilibili_and_its_subdomains_are_read(file: Path, domain: str) -> None:
     path = write(file, line("SESSDATA", SESSDATA, domain))
@@ -336,7 +377,7 @@ def test_a_cookies_txt_that_can_not_be_read_is_an_os_error(tmp_path: Path) -> No
         Credential.from_cookies_txt(tmp_path)
 
 
-# --- from the environment ------------------------------------------------------------------------------------------
+# --- from the environment -------------------------------------------------------------------------
 
 THREE = {"BILI_SESSDATA": SESSDATA, "BILI_DEDE_USER_ID": str(MID), "BILI_JCT": JCT}
 
@@ -354,7 +395,9 @@ THREE = {"BILI_SESSDATA": SESSDATA, "BILI_DEDE_USER_ID": str(MID), "BILI_JCT": J
         ({"BILI_COOKIE": HEADER} | dict.fromkeys(THREE, ""), cookie()),
     ],
 )
-def test_the_environment_gives_a_credential_in_one_of_three_ways(environ: dict[str, str], made: Credential) -> None:
+def test_the_environment_gives_a_credential_in_one_of_three_ways(
+    environ: dict[str, str], made: Credential
+) -> None:
     assert Credential.from_env(environ | {"PATH": "/bin"}) == made
 
 
@@ -366,7 +409,10 @@ def test_the_environment_gives_a_credential_in_one_of_three_ways(environ: dict[s
         ({"BILI_COOKIE": HEADER} | THREE, "BILI_COOKIE and BILI_SESSDATA"),
         ({"BILI_COOKIE": HEADER, "BILI_JCT": JCT}, "BILI_COOKIE and BILI_JCT"),
         ({"BILI_ACCESS_KEY": KEY} | THREE, "BILI_ACCESS_KEY and BILI_SESSDATA"),
-        ({"BILI_ACCESS_KEY": KEY, "BILI_DEDE_USER_ID": "1"}, "BILI_ACCESS_KEY and BILI_DEDE_USER_ID"),
+        (
+            {"BILI_ACCESS_KEY": KEY, "BILI_DEDE_USER_ID": "1"},
+            "BILI_ACCESS_KEY and BILI_DEDE_USER_ID",
+        ),
         ({"BILI_JCT": JCT}, "BILI_JCT is set, but BILI_SESSDATA is not"),
         ({"BILI_DEDE_USER_ID": str(MID)}, "BILI_DEDE_USER_ID is set, but BILI_SESSDATA is not"),
         ({"BILI_JCT": JCT, "BILI_DEDE_USER_ID": str(MID)}, "BILI_SESSDATA is not"),
@@ -377,7 +423,9 @@ def test_the_environment_gives_a_credential_in_one_of_three_ways(environ: dict[s
         ({"BILI_ACCESS_KEY": f"{KEY};"}, "access_key: holds a semicolon"),
     ],
 )
-def test_an_environment_with_no_way_two_ways_or_a_broken_one_is_refused(environ: dict[str, str], says: str) -> None:
+def test_an_environment_with_no_way_two_ways_or_a_broken_one_is_refused(
+    environ: dict[str, str], says: str
+) -> None:
     with pytest.raises(CredentialError, match=says) as caught:
         Credential.from_env(environ)
     assert "s3cret" not in repr(caught.value)
@@ -392,16 +440,25 @@ def test_the_process_s_own_environment_is_the_default(monkeypatch: pytest.Monkey
     assert Credential.from_env() == Credential(access_key=KEY)
 
 
-# --- secrets -------------------------------------------------------------------------------------------------------
+# --- secrets --------------------------------------------------------------------------------------
 
 EVERY_KIND = pytest.mark.parametrize(
-    "made", [cookie(), Credential(sessdata=SESSDATA), Credential(access_key=KEY)], ids=["cookie", "sessdata", "token"]
+    "made",
+    [cookie(), Credential(sessdata=SESSDATA), Credential(access_key=KEY)],
+    ids=["cookie", "sessdata", "token"],
 )
 
 
 @EVERY_KIND
 def test_no_way_to_show_a_credential_shows_a_secret(made: Credential) -> None:
-    shown = [repr(made), str(made), f"{made}", f"{made!r:>80}", "%s %r" % (made, made), pprint.pformat([made])]  # noqa: UP031
+    shown = [
+        repr(made),
+        str(made),
+        f"{made}",
+        f"{made!r:>80}",
+        "%s %r" % (made, made),  # noqa: UP031
+        pprint.pformat([made]),
+    ]
     assert not any("s3cret" in text for text in shown)
     assert all("***" in text and "Credential(" in text for text in shown)
 
@@ -442,25 +499,49 @@ def test_the_account_key_is_the_mid_or_a_digest_and_never_a_secret(made: Credent
 
 
 FAILING: dict[str, tuple[Any, Callable[[Any], object]]] = {
-    "a bad sessdata": (f"{SESSDATA}\n", lambda held: Credential(sessdata=held.value, bili_jct=held.value)),
+    "a bad sessdata": (
+        f"{SESSDATA}\n",
+        lambda held: Credential(sessdata=held.value, bili_jct=held.value),
+    ),
     "a bad bili_jct": (f"{JCT};", lambda held: Credential(sessdata=SESSDATA, bili_jct=held.value)),
     "a bad access_key": (f"{KEY} ", lambda held: Credential(access_key=held.value)),
     "both": (KEY, lambda held: Credential(sessdata=SESSDATA, access_key=held.value)),
     "neither": (JCT, lambda held: Credential(bili_jct=held.value)),
     "a bad dede_user_id": (SESSDATA, lambda held: Credential(sessdata=held.value, dede_user_id=-1)),
     "a part of a wrong type": ([SESSDATA], lambda held: Credential(sessdata=held.value)),
-    "a header with a bad part": (f"{HEADER} x", lambda held: Credential.from_cookie_header(held.value)),
+    "a header with a bad part": (
+        f"{HEADER} x",
+        lambda held: Credential.from_cookie_header(held.value),
+    ),
     "a header with a bad mid": (
         f"SESSDATA={SESSDATA}; DedeUserID=x",
         lambda held: Credential.from_cookie_header(held.value),
     ),
-    "a header without login": (f"bili_jct={JCT}", lambda held: Credential.from_cookie_header(held.value)),
-    "a header with two logins": (f"{HEADER}; SESSDATA={KEY}", lambda held: Credential.from_cookie_header(held.value)),
+    "a header without login": (
+        f"bili_jct={JCT}",
+        lambda held: Credential.from_cookie_header(held.value),
+    ),
+    "a header with two logins": (
+        f"{HEADER}; SESSDATA={KEY}",
+        lambda held: Credential.from_cookie_header(held.value),
+    ),
     "a header in bytes": (HEADER.encode(), lambda held: Credential.from_cookie_header(held.value)),
-    "an environment with two ways": (THREE | {"BILI_COOKIE": HEADER}, lambda held: Credential.from_env(held.value)),
-    "an environment with a bad part": (THREE | {"BILI_JCT": f"{JCT} "}, lambda held: Credential.from_env(held.value)),
-    "an environment with a bad cookie": ({"BILI_COOKIE": f"{HEADER} x"}, lambda held: Credential.from_env(held.value)),
-    "an environment with half a login": ({"BILI_JCT": JCT}, lambda held: Credential.from_env(held.value)),
+    "an environment with two ways": (
+        THREE | {"BILI_COOKIE": HEADER},
+        lambda held: Credential.from_env(held.value),
+    ),
+    "an environment with a bad part": (
+        THREE | {"BILI_JCT": f"{JCT} "},
+        lambda held: Credential.from_env(held.value),
+    ),
+    "an environment with a bad cookie": (
+        {"BILI_COOKIE": f"{HEADER} x"},
+        lambda held: Credential.from_env(held.value),
+    ),
+    "an environment with half a login": (
+        {"BILI_JCT": JCT},
+        lambda held: Credential.from_env(held.value),
+    ),
     "pickling": (Credential(sessdata=SESSDATA), lambda held: pickle.dumps(held.value)),
     "unstructuring": (Credential(sessdata=SESSDATA), lambda held: unstructure(held.value)),
 }
@@ -478,9 +559,17 @@ def test_no_failing_way_in_leaves_a_secret_in_the_error_or_in_a_traceback_with_l
 
 
 @pytest.mark.parametrize(
-    "content", [f"{HEADER}", line("SESSDATA", f"{SESSDATA} x"), "\n".join((*OURS, line("bili_jct", "s3cret"))), OURS[2]]
+    "content",
+    [
+        f"{HEADER}",
+        line("SESSDATA", f"{SESSDATA} x"),
+        "\n".join((*OURS, line("bili_jct", "s3cret"))),
+        OURS[2],
+    ],
 )
-def test_a_failing_cookies_txt_leaves_no_secret_in_a_traceback_with_locals(tmp_path: Path, content: str) -> None:
+def test_a_failing_cookies_txt_leaves_no_secret_in_a_traceback_with_locals(
+    tmp_path: Path, content: str
+) -> None:
     path = tmp_path / "cookies.txt"
     path.write_text(content)
     held = Held(path)
@@ -490,7 +579,9 @@ def test_a_failing_cookies_txt_leaves_no_secret_in_a_traceback_with_locals(tmp_p
 
 
 def all_that_is_told_of(call: Callable[[], object]) -> str:
-    """What the error of a failing call shows: itself, its attributes, its pickle and its traceback with locals."""
+    """What the error of a failing call shows: itself, its attributes, its pickle and its traceback
+    with locals.
+    """
     try:
         call()
     except (BiliError, TypeError) as error:
@@ -500,7 +591,7 @@ def all_that_is_told_of(call: Callable[[], object]) -> str:
     raise AssertionError("it did not fail")
 
 
-# --- redaction -----------------------------------------------------------------------------------------------------
+# --- redaction ------------------------------------------------------------------------------------
 
 SPELLERS: dict[str, Callable[[str], str]] = {
     "as given": str,
@@ -510,7 +601,9 @@ SPELLERS: dict[str, Callable[[str], str]] = {
     "decoded, then encoded": lambda text: quote(unquote(text), safe=""),
     "as a browser encodes": lambda text: quote(unquote(text), safe="!'()*~"),
     "as a form encodes": lambda text: quote_plus(unquote(text)),
-    "in lower case": lambda text: quote(unquote(text), safe="").replace("%2C", "%2c").replace("%2A", "%2a"),
+    "in lower case": lambda text: (
+        quote(unquote(text), safe="").replace("%2C", "%2c").replace("%2A", "%2a")
+    ),
 }
 
 
@@ -518,7 +611,9 @@ SPELLERS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize(
     "given", ["5ecret,1700000000,a1b2*c3", "5ecret%2C1700000000%2Ca1b2*c3", "5ecret%2C17%2Ca%2Ac3"]
 )
-def test_redact_takes_every_spelling_of_every_secret_out(spell: Callable[[str], str], given: str) -> None:
+def test_redact_takes_every_spelling_of_every_secret_out(
+    spell: Callable[[str], str], given: str
+) -> None:
     for made in (
         Credential(sessdata=given),
         Credential(sessdata="x,y,z", bili_jct=given),

@@ -1,4 +1,6 @@
-"""Errors: one tree, each picklable and copyable with all that it tells, and a text that a person can act on."""
+"""Errors: one tree, each picklable and copyable with all that it tells, and a text that a person
+can act on.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ MADE: dict[str, BiliError] = {
     "account limit": RateLimited(scope="account", status=200, code=-509, message="请求过于频繁"),
     "local limit": RateLimited(scope="local"),
     "api": ApiError("啥都木有", code=-404),
-    "schema": SchemaError(path="data.list[4].time", expected="a text", got="int 5", payload={"list": [1]}),
+    "schema": SchemaError(
+        path="data.list[4].time", expected="a text", got="int 5", payload={"list": [1]}
+    ),
 } | {
     cls.__name__: cls("server's own words", code=code)
     for code, cls in (
@@ -80,7 +84,10 @@ def descendants(cls: type[BiliError]) -> set[type[BiliError]]:
 
 def twins_of(error: BiliError) -> list[Any]:
     return [
-        *(pickle.loads(pickle.dumps(error, protocol)) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)),
+        *(
+            pickle.loads(pickle.dumps(error, protocol))
+            for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+        ),
         copy.copy(error),
         copy.deepcopy(error),
         pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(error)))),
@@ -88,12 +95,30 @@ def twins_of(error: BiliError) -> list[Any]:
 
 
 def told_by(error: BiliError) -> dict[str, Any]:
-    names = ("endpoint", "args", "status", "retry_after", "code", "message", "scope", "path", "expected", "got", "sent")
-    return {name: getattr(error, name) for name in (*names, "_certificate", "_idle") if hasattr(error, name)}
+    names = (
+        "endpoint",
+        "args",
+        "status",
+        "retry_after",
+        "code",
+        "message",
+        "scope",
+        "path",
+        "expected",
+        "got",
+        "sent",
+    )
+    return {
+        name: getattr(error, name)
+        for name in (*names, "_certificate", "_idle")
+        if hasattr(error, name)
+    }
 
 
 def test_the_tree_is_that_of_the_contract() -> None:
-    core = {cls for cls in descendants(BiliError) if cls.__module__ == BiliError.__module__}  # an extra has its own
+    core = {
+        cls for cls in descendants(BiliError) if cls.__module__ == BiliError.__module__
+    }  # an extra has its own
     assert core == TREE.keys()
     assert {cls: cls.__bases__ for cls in TREE} == TREE
 
@@ -137,7 +162,9 @@ def test_a_note_stays_with_the_error() -> None:
 
 def test_a_group_of_errors_pickles() -> None:
     group = ExceptionGroup("sections of the snapshot failed", list(MADE.values()))
-    assert list(map(told_by, pickle.loads(pickle.dumps(group)).exceptions)) == list(map(told_by, MADE.values()))
+    assert list(map(told_by, pickle.loads(pickle.dumps(group)).exceptions)) == list(
+        map(told_by, MADE.values())
+    )
 
 
 @every_error
@@ -153,12 +180,18 @@ def test_the_endpoint_stands_first_in_the_text_and_is_none_outside_a_call(error:
     ("error", "text"),
     [
         (MADE["protocol"], "an HTTP error: HTTP 503"),
-        (MADE["host limit"], "the server limits this host, HTTP 412: 请求被拦截 (retry after 30 s)"),
+        (
+            MADE["host limit"],
+            "the server limits this host, HTTP 412: 请求被拦截 (retry after 30 s)",
+        ),
         (MADE["account limit"], "the server limits this account, code -509: 请求过于频繁"),
         (MADE["local limit"], "our own limits' max_wait is over"),
         (MADE["api"], "code -404: 啥都木有"),
         (MADE["schema"], "data.list[4].time: expected a text, got int 5"),
-        (SchemaError(path="", expected="an object", got="list"), "the root: expected an object, got list"),
+        (
+            SchemaError(path="", expected="an object", got="list"),
+            "the root: expected an object, got list",
+        ),
     ],
 )
 def test_the_text_says_what_happened(error: BiliError, text: str) -> None:
@@ -174,7 +207,8 @@ def test_an_api_error_shows_code_and_the_server_s_message(cls: type[ApiError]) -
 
 
 @pytest.mark.parametrize(
-    ("cls", "advice"), [(NotLoggedIn, "log in again"), (CsrfRejected, "same login"), (RiskControlled, "browser")]
+    ("cls", "advice"),
+    [(NotLoggedIn, "log in again"), (CsrfRejected, "same login"), (RiskControlled, "browser")],
 )
 def test_an_error_that_its_owner_can_mend_says_how(cls: type[ApiError], advice: str) -> None:
     assert re.search(rf"\(.*{advice}.*\)$", str(cls("x", code=-1)))
@@ -183,18 +217,30 @@ def test_an_error_that_its_owner_can_mend_says_how(cls: type[ApiError], advice: 
 def test_an_absent_part_has_its_documented_default() -> None:
     protocol, limited = ProtocolError("x"), RateLimited(scope="local")
     assert (protocol.status, protocol.retry_after) == (None, None)
-    assert (limited.status, limited.code, limited.message, limited.retry_after) == (None, None, "", None)
+    assert (limited.status, limited.code, limited.message, limited.retry_after) == (
+        None,
+        None,
+        "",
+        None,
+    )
     assert TransportError("x").sent is True
     assert SchemaError(path="a", expected="b", got="c").payload is None
 
 
 def test_a_schema_error_holds_its_payload_but_shows_and_pickles_none_of_it() -> None:
     payload = {"card": "6****************7", "realname": "*小明"}
-    error = SchemaError(path="data.card_type", expected="int (CardType)", got="str", payload=payload)
+    error = SchemaError(
+        path="data.card_type", expected="int (CardType)", got="str", payload=payload
+    )
     error.endpoint = "get_realname_application"
     assert error.payload is payload
     assert (error.path, error.expected, error.got) == ("data.card_type", "int (CardType)", "str")
-    for shown in (str(error), repr(error), repr(error.args), *(pickle.dumps(error, p).hex() for p in range(6))):
+    for shown in (
+        str(error),
+        repr(error),
+        repr(error.args),
+        *(pickle.dumps(error, p).hex() for p in range(6)),
+    ):
         assert "小明" not in shown
         assert "6***" not in shown
         assert b"6***".hex() not in shown

@@ -1,10 +1,13 @@
-"""Whatever happens on the wire, a call ends as its author meant it to: the matrix of faults x endpoints.
+"""Whatever happens on the wire, a call ends as its author meant it to: the matrix of faults x
+endpoints.
 
 A row is a fault on raw sockets and the outcome that it shall have. It is put through three acts:
 
-1. with every endpoint, without retries: the exact error class or the right record, one request at the server, in time;
+1. with every endpoint, without retries: the exact error class or the right record, one request at
+the server, in time;
 2. right after it, through the same manager: a good reply gives the right record;
-3. with one retry, the fault first and a good reply second: what may be sent again is, and nothing else; a POST never.
+3. with one retry, the fault first and a good reply second: what may be sent again is, and nothing
+else; a POST never.
 """
 
 from __future__ import annotations
@@ -69,17 +72,22 @@ IN_ALL_ACTS = ("get_account_info", "get_coin_exp", "update_sign")
 SHORT = 0.5
 """The timeout of calls that nothing else ends; long enough for hundreds of them to be under way."""
 LESS_THAN_A_PAUSE = 0.9
-"""So that the limiter gives up at once when the server says slow down without saying for how long."""
+"""So that the limiter gives up at once when the server says slow down without saying for how long.
+"""
 SLACK = 0.6
 """How much later than at its timeout a call may end while hundreds of others run."""
 
 Call = Callable[[Session], Awaitable[object]]
-CALLS: dict[str, Call] = {name: getattr(bili, name) for name in bili.ENDPOINTS if name != "update_sign"}
+CALLS: dict[str, Call] = {
+    name: getattr(bili, name) for name in bili.ENDPOINTS if name != "update_sign"
+}
 GETS = [name for name, endpoint in bili.ENDPOINTS.items() if endpoint.method == "GET"]
 CALLS["update_sign"] = lambda session: bili.update_sign(session, "新的签名")
 PATHS = {endpoint.path: name for name, endpoint in bili.ENDPOINTS.items()}
 SAMPLES = Path(__file__).parent / "samples"
-GOOD = {name: (SAMPLES / f"{name}.json").read_bytes().strip() for name in CALLS if name != "clear_sign"}
+GOOD = {
+    name: (SAMPLES / f"{name}.json").read_bytes().strip() for name in CALLS if name != "clear_sign"
+}
 GOOD["clear_sign"] = GOOD["update_sign"]
 ME = Credential(sessdata="planted-sessdata", dede_user_id=293793435, bili_jct="planted-jct")
 APP = Credential(access_key="planted-access-key")
@@ -109,7 +117,12 @@ def records() -> dict[str, object]:
 
 
 def managed(server: FaultServer, **options: Any) -> SessionManager:
-    options = {"hosts": server.hosts, "limits": Limits.none(), "retry": Retry.none(), "timeout": 5.0} | options
+    options = {
+        "hosts": server.hosts,
+        "limits": Limits.none(),
+        "retry": Retry.none(),
+        "timeout": 5.0,
+    } | options
     return SessionManager(**options)
 
 
@@ -123,13 +136,19 @@ async def outcome(call: Call, session: Session) -> tuple[object, float]:
     return result, time.perf_counter() - started
 
 
-def wrong(fault: Row, name: str, result: object, record: object, *, by_limiter: bool = False) -> str | None:
-    """How the result differs from what the row expects; `by_limiter`: the limiter may have told what it had heard."""
+def wrong(
+    fault: Row, name: str, result: object, record: object, *, by_limiter: bool = False
+) -> str | None:
+    """How the result differs from what the row expects; `by_limiter`: the limiter may have told
+    what it had heard.
+    """
     if fault.outcome is None:
         return None if result == record and type(result) is type(record) else f"{name}: {result!r}"
     if type(result) is not fault.outcome:
         return f"{name}: expected {fault.outcome.__name__}, got {result!r}"
-    expected = {key: value for key, value in fault.told.items() if key != "retry_after" or not by_limiter}
+    expected = {
+        key: value for key, value in fault.told.items() if key != "retry_after" or not by_limiter
+    }
     told = {key: getattr(result, key) for key in expected}
     if result.endpoint != name or told != expected:
         return f"{name}: expected {expected}, got {told}"
@@ -137,7 +156,9 @@ def wrong(fault: Row, name: str, result: object, record: object, *, by_limiter: 
 
 
 async def wrong_outcomes(fault: Row, records: dict[str, object]) -> list[str]:
-    """Put one row through the three acts with every endpoint; gives what was not as it should be."""
+    """Put one row through the three acts with every endpoint; gives what was not
+    as it should be.
+    """
     acts: dict[str, str] = {}
     seen: Counter[tuple[str, str]] = Counter()
 
@@ -146,7 +167,9 @@ async def wrong_outcomes(fault: Row, records: dict[str, object]) -> list[str]:
         act = acts[name]
         seen[name, act] += 1
         return (
-            fault.script(GOOD[name]) if act == "fault" or (act == "again" and seen[name, act] == 1) else good(request)
+            fault.script(GOOD[name])
+            if act == "fault" or (act == "again" and seen[name, act] == 1)
+            else good(request)
         )
 
     silent = waits(fault)
@@ -202,13 +225,19 @@ def waits(fault: Row) -> bool:
     return fault.outcome is RequestTimeout or fault.name.endswith(("falls silent", "that drips"))
 
 
-@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in ROWS if not waits(fault)])
-async def test_a_fault_ends_as_the_table_says_and_the_manager_goes_on(fault: Row, records: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, id=fault.name) for fault in ROWS if not waits(fault)]
+)
+async def test_a_fault_ends_as_the_table_says_and_the_manager_goes_on(
+    fault: Row, records: dict[str, object]
+) -> None:
     assert await wrong_outcomes(fault, records) == []
 
 
 @pytest.mark.parametrize("part", range(3))
-async def test_whatever_falls_silent_ends_at_its_timeout(part: int, records: dict[str, object]) -> None:
+async def test_whatever_falls_silent_ends_at_its_timeout(
+    part: int, records: dict[str, object]
+) -> None:
     silent = [fault for fault in ROWS if waits(fault)][part::3]
     found = await asyncio.gather(*(wrong_outcomes(fault, records) for fault in silent))
     assert {fault.name: wrong for fault, wrong in zip(silent, found, strict=True) if wrong} == {}
@@ -219,7 +248,7 @@ def test_the_matrix_is_as_large_as_promised() -> None:
     assert len({fault.name for fault in ROWS}) == len(ROWS)
 
 
-# --- before a request can be sent ----------------------------------------------------------------------------------
+# --- before a request can be sent -----------------------------------------------------------------
 
 
 def at(port: int, scheme: str = "http", name: str = "127.0.0.1") -> Hosts:
@@ -231,23 +260,36 @@ async def failures(
     manager: SessionManager, expected: type[BiliError], credential: Credential = ME
 ) -> dict[str, BiliError]:
     """Call every endpoint at once; each has to fail with exactly this class."""
-    names = [name for name, endpoint in bili.ENDPOINTS.items() if endpoint.auth.missing_from(credential) is None]
-    results = await asyncio.gather(*(outcome(CALLS[name], manager.session(credential)) for name in names))
+    names = [
+        name
+        for name, endpoint in bili.ENDPOINTS.items()
+        if endpoint.auth.missing_from(credential) is None
+    ]
+    results = await asyncio.gather(
+        *(outcome(CALLS[name], manager.session(credential)) for name in names)
+    )
     found = {name: result for name, (result, _) in zip(names, results, strict=True)}
     assert {name: type(error) for name, error in found.items()} == dict.fromkeys(names, expected)
     return found  # type: ignore[return-value]
 
 
 def manager_at(hosts: Hosts, **options: Any) -> SessionManager:
-    return SessionManager(**{"hosts": hosts, "limits": Limits.none(), "retry": Retry.none(), "timeout": 5.0} | options)
+    return SessionManager(
+        **{"hosts": hosts, "limits": Limits.none(), "retry": Retry.none(), "timeout": 5.0} | options
+    )
 
 
 async def test_a_refused_connection_is_a_transport_error_and_even_a_post_is_tried_again() -> None:
     events: list[RequestEvent] = []
     again = Retry(attempts=2, backoff=0.001)
-    async with refusing_port() as port, manager_at(at(port), retry=again, on_request=events.append) as manager:
+    async with (
+        refusing_port() as port,
+        manager_at(at(port), retry=again, on_request=events.append) as manager,
+    ):
         found = await failures(manager, TransportError)
-    assert all(error.sent is False and "Connection refused" in str(error) for error in found.values())
+    assert all(
+        error.sent is False and "Connection refused" in str(error) for error in found.values()
+    )
     assert Counter(event.endpoint for event in events) == dict.fromkeys(CALLS, 2)
 
 
@@ -270,22 +312,28 @@ async def test_a_name_that_does_not_resolve_is_a_transport_error_and_nothing_was
         manager_at(Hosts(), client_session=client) as manager,
     ):
         found = await failures(manager, TransportError)
-    assert all(error.sent is False and "can't be resolved" in str(error) for error in found.values())
+    assert all(
+        error.sent is False and "can't be resolved" in str(error) for error in found.values()
+    )
 
 
 @pytest.mark.parametrize(
-    ("greeting", "expected"), [(CLOSE, TransportError), (RESET, TransportError), (HANG, RequestTimeout)]
+    ("greeting", "expected"),
+    [(CLOSE, TransportError), (RESET, TransportError), (HANG, RequestTimeout)],
 )
 async def test_a_connection_that_ends_before_the_request_is_read_is_a_transport_error(
     greeting: Step, expected: type[BiliError]
 ) -> None:
-    async with serve(good, greeting=[greeting]) as server, managed(server, timeout=SHORT) as manager:
+    async with (
+        serve(good, greeting=[greeting]) as server,
+        managed(server, timeout=SHORT) as manager,
+    ):
         await failures(manager, expected)
         assert server.connections == len(CALLS)
         assert server.requests == []
 
 
-# --- TLS -----------------------------------------------------------------------------------------------------------
+# --- TLS ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -318,8 +366,14 @@ async def test_a_certificate_of_a_root_of_ones_own_works_with_ssl(authority: tru
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 BAD_CERTIFICATES: dict[str, Callable[[trustme.CA], tuple[trustme.LeafCert, trustme.CA | None]]] = {
-    "expired": lambda ca: (ca.issue_cert("localhost", not_before=YESTERDAY - timedelta(9), not_after=YESTERDAY), ca),
-    "not valid yet": lambda ca: (ca.issue_cert("localhost", not_before=YESTERDAY + timedelta(9)), ca),
+    "expired": lambda ca: (
+        ca.issue_cert("localhost", not_before=YESTERDAY - timedelta(9), not_after=YESTERDAY),
+        ca,
+    ),
+    "not valid yet": lambda ca: (
+        ca.issue_cert("localhost", not_before=YESTERDAY + timedelta(9)),
+        ca,
+    ),
     "for another host": lambda ca: (ca.issue_cert("example.com"), ca),
     "for the address and not the name": lambda ca: (ca.issue_cert("127.0.0.1"), ca),
     "by somebody else": lambda ca: (trustme.CA().issue_cert("localhost"), ca),
@@ -328,7 +382,9 @@ BAD_CERTIFICATES: dict[str, Callable[[trustme.CA], tuple[trustme.LeafCert, trust
 
 
 @pytest.mark.parametrize("kind", BAD_CERTIFICATES)
-async def test_a_bad_certificate_is_refused_once_and_nothing_is_sent(kind: str, authority: trustme.CA) -> None:
+async def test_a_bad_certificate_is_refused_once_and_nothing_is_sent(
+    kind: str, authority: trustme.CA
+) -> None:
     certificate, trusted = BAD_CERTIFICATES[kind](authority)
     context = trusting(trusted) if trusted else None
     async with (
@@ -351,9 +407,12 @@ async def test_what_is_not_tls_where_tls_is_expected_is_a_transport_error() -> N
 
 
 @pytest.mark.parametrize(
-    ("greeting", "expected"), [(CLOSE, TransportError), (RESET, TransportError), (HANG, RequestTimeout)]
+    ("greeting", "expected"),
+    [(CLOSE, TransportError), (RESET, TransportError), (HANG, RequestTimeout)],
 )
-async def test_a_tls_handshake_that_ends_or_falls_silent(greeting: Step, expected: type[BiliError]) -> None:
+async def test_a_tls_handshake_that_ends_or_falls_silent(
+    greeting: Step, expected: type[BiliError]
+) -> None:
     async with (
         serve(good, greeting=[Pause(0.01), greeting]) as server,
         manager_at(at(server.port, "https"), timeout=SHORT) as manager,
@@ -364,7 +423,9 @@ async def test_a_tls_handshake_that_ends_or_falls_silent(greeting: Step, expecte
 
 
 @pytest.mark.parametrize("end", [CLOSE, RESET])
-async def test_a_tls_connection_cut_off_inside_the_body_is_a_transport_error(end: Step, authority: trustme.CA) -> None:
+async def test_a_tls_connection_cut_off_inside_the_body_is_a_transport_error(
+    end: Step, authority: trustme.CA
+) -> None:
     def cut(request: Received) -> Script:
         return [reply(GOOD[asked(request)])[:-5], Pause(0.01), end]
 
@@ -377,7 +438,7 @@ async def test_a_tls_connection_cut_off_inside_the_body_is_a_transport_error(end
         assert len(server.requests) == len(CALLS)
 
 
-# --- a proxy -------------------------------------------------------------------------------------------------------
+# --- a proxy --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -389,8 +450,12 @@ async def test_a_proxy_that_refuses_connections_is_a_transport_error(scheme: str
     assert all(error.sent is False and "planted" not in str(error) for error in found.values())
 
 
-@pytest.mark.parametrize("status", ["403 Forbidden", "407 Proxy Authentication Required", "502 Bad Gateway"])
-async def test_a_proxy_that_opens_no_tunnel_is_a_transport_error_and_sees_no_credential(status: str) -> None:
+@pytest.mark.parametrize(
+    "status", ["403 Forbidden", "407 Proxy Authentication Required", "502 Bad Gateway"]
+)
+async def test_a_proxy_that_opens_no_tunnel_is_a_transport_error_and_sees_no_credential(
+    status: str,
+) -> None:
     async with (
         serve(lambda _: [reply(b"no", status=status)]) as proxy,
         manager_at(at(9, "https"), proxy=f"http://127.0.0.1:{proxy.port}") as manager,
@@ -403,23 +468,35 @@ async def test_a_proxy_that_opens_no_tunnel_is_a_transport_error_and_sees_no_cre
 
 @pytest.mark.parametrize(
     ("step", "expected"),
-    [(CLOSE, TransportError), (RESET, TransportError), (HANG, RequestTimeout), (b"nonsense\r\n\r\n", ProtocolError)],
+    [
+        (CLOSE, TransportError),
+        (RESET, TransportError),
+        (HANG, RequestTimeout),
+        (b"nonsense\r\n\r\n", ProtocolError),
+    ],
 )
-async def test_a_proxy_that_breaks_the_tunnels_opening(step: Step, expected: type[BiliError]) -> None:
+async def test_a_proxy_that_breaks_the_tunnels_opening(
+    step: Step, expected: type[BiliError]
+) -> None:
     async with (
         serve(lambda _: [step]) as proxy,
-        manager_at(at(9, "https"), proxy=f"http://127.0.0.1:{proxy.port}", timeout=SHORT) as manager,
+        manager_at(
+            at(9, "https"), proxy=f"http://127.0.0.1:{proxy.port}", timeout=SHORT
+        ) as manager,
     ):
         await failures(manager, expected)
 
 
-# --- data that is not there ----------------------------------------------------------------------------------------
+# --- data that is not there -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"code":0}', b'{"code":0,"data":null,"number":null}', b'{"code":0,"data":[],"number":""}']
+    "body",
+    [b'{"code":0}', b'{"code":0,"data":null,"number":null}', b'{"code":0,"data":[],"number":""}'],
 )
-async def test_a_success_without_its_data_is_a_schema_error_and_not_asked_again(body: bytes) -> None:
+async def test_a_success_without_its_data_is_a_schema_error_and_not_asked_again(
+    body: bytes,
+) -> None:
     async with (
         serve(lambda _: [reply(body)]) as server,
         managed(server, retry=Retry(attempts=3, backoff=0.001)) as manager,
@@ -430,13 +507,18 @@ async def test_a_success_without_its_data_is_a_schema_error_and_not_asked_again(
         assert len(server.requests) == len(GETS)
 
 
-# --- compressed bombs ----------------------------------------------------------------------------------------------
+# --- compressed bombs -----------------------------------------------------------------------------
 
 
 def packed(wbits: int, megabytes: int = 200) -> bytes:
-    """Spaces; flushed after each megabyte, so that one can be packed and repeated. Its checksum is never reached."""
+    """Spaces; flushed after each megabyte, so that one can be packed and repeated.
+
+    Its checksum is never reached.
+    """
     packer = zlib.compressobj(9, wbits=wbits)
-    first, again = (packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    first, again = (
+        packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2)
+    )
     return first + again * (megabytes - 1) + packer.flush()
 
 
@@ -450,13 +532,20 @@ def bomb(request: pytest.FixtureRequest) -> Iterator[tuple[bytes, str]]:
 
 @pytest.mark.parametrize("status", ["200 OK", "412 Precondition Failed"])
 @pytest.mark.parametrize("framing", ["length", "chunks", "none"])
-async def test_a_bomb_costs_little_memory_and_time(bomb: tuple[bytes, str], framing: str, status: str) -> None:
+async def test_a_bomb_costs_little_memory_and_time(
+    bomb: tuple[bytes, str], framing: str, status: str
+) -> None:
     data, token = bomb
     assert len(data) < 250_000
     headers = (JSON, f"Content-Encoding: {token}")
     sent = {
         "length": reply(data, headers=headers, status=status),
-        "chunks": reply(chunked(data), headers=(*headers, "Transfer-Encoding: chunked"), length=None, status=status),
+        "chunks": reply(
+            chunked(data),
+            headers=(*headers, "Transfer-Encoding: chunked"),
+            length=None,
+            status=status,
+        ),
         "none": reply(data, headers=headers, length=None, status=status),
     }[framing]
     async with serve(lambda _: [sent, CLOSE]) as server, managed(server) as manager:
@@ -477,14 +566,21 @@ async def test_a_bomb_costs_little_memory_and_time(bomb: tuple[bytes, str], fram
 async def test_an_honest_large_body_is_read_whatever_it_is_packed_in() -> None:
     for pack, token in ((gzip.compress, "gzip"), (zlib.compress, "deflate")):
 
-        def script(request: Received, pack: Callable[[bytes], bytes] = pack, token: str = token) -> Script:
-            return [reply(pack(GOOD[asked(request)].rjust(1 << 20)), headers=(f"Content-Encoding: {token}",))]
+        def script(
+            request: Received, pack: Callable[[bytes], bytes] = pack, token: str = token
+        ) -> Script:
+            return [
+                reply(
+                    pack(GOOD[asked(request)].rjust(1 << 20)),
+                    headers=(f"Content-Encoding: {token}",),
+                )
+            ]
 
         async with serve(script) as server, managed(server) as manager:
             assert (await get_account_info(manager.session(ME))).mid == 293793435
 
 
-# --- idle connections ----------------------------------------------------------------------------------------------
+# --- idle connections -----------------------------------------------------------------------------
 
 
 async def warm(manager: SessionManager, connections: int) -> None:
@@ -495,8 +591,12 @@ async def warm(manager: SessionManager, connections: int) -> None:
 
 @pytest.mark.parametrize("end", [CLOSE, RESET])
 @pytest.mark.parametrize("connections", [1, 8])
-async def test_idle_connections_that_turn_out_dead_are_invisible_to_a_get(connections: int, end: Step) -> None:
-    """Each connection serves one request and ends when it gets a second one, as if it had ended while it lay idle."""
+async def test_idle_connections_that_turn_out_dead_are_invisible_to_a_get(
+    connections: int, end: Step
+) -> None:
+    """Each connection serves one request and ends when it gets a second one, as if it had ended
+    while it lay idle.
+    """
     events: list[RequestEvent] = []
 
     def script(request: Received) -> Script:
@@ -558,7 +658,9 @@ LEFTOVERS = {
     "half a status line": b"HTTP/1.1 200 O",
     "garbage": b"\x00\xffgarbage",
     "an interim reply": CONTINUE,
-    "what a proxy says that has waited too long": reply(status="408 Request Time-out", headers=("Connection: close",)),
+    "what a proxy says that has waited too long": reply(
+        status="408 Request Time-out", headers=("Connection: close",)
+    ),
 }
 
 
@@ -582,20 +684,33 @@ async def test_what_comes_over_an_idle_connection_is_nobodys_answer(
         await asyncio.sleep(0)  # it is in our socket by now: let the loop read it
 
         assert await CALLS[name](manager.session(ME)) == records[name]
-        assert [request.credential for request in server.requests] == ["somebody", "planted-sessdata"]
+        assert [request.credential for request in server.requests] == [
+            "somebody",
+            "planted-sessdata",
+        ]
 
 
-# --- nothing leaks and nothing is followed -------------------------------------------------------------------------
+# --- nothing leaks and nothing is followed --------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [300, 301, 302, 303, 307, 308])
 @pytest.mark.parametrize("credential", [ME, APP], ids=["cookie", "token"])
-async def test_a_redirect_is_never_followed_and_the_credential_stays_here(number: int, credential: Credential) -> None:
+async def test_a_redirect_is_never_followed_and_the_credential_stays_here(
+    number: int, credential: Credential
+) -> None:
     async with serve(good, name="localhost") as elsewhere, AsyncExitStack() as stack:
-        for location in (f"http://localhost:{elsewhere.port}/x", f"//localhost:{elsewhere.port}/x", "/elsewhere"):
-            sent = reply(status=f"{number} Gone", headers=(f"Location: {location}", f"URI: {location}"))
+        for location in (
+            f"http://localhost:{elsewhere.port}/x",
+            f"//localhost:{elsewhere.port}/x",
+            "/elsewhere",
+        ):
+            sent = reply(
+                status=f"{number} Gone", headers=(f"Location: {location}", f"URI: {location}")
+            )
             server = await stack.enter_async_context(serve(lambda _, sent=sent: [sent]))
-            manager = await stack.enter_async_context(managed(server, retry=Retry(attempts=3, backoff=0.001)))
+            manager = await stack.enter_async_context(
+                managed(server, retry=Retry(attempts=3, backoff=0.001))
+            )
             found = await failures(manager, ProtocolError, credential)
             assert {error.status for error in found.values()} == {number}
             assert Counter(request.path for request in server.requests) == Counter(
@@ -606,17 +721,24 @@ async def test_a_redirect_is_never_followed_and_the_credential_stays_here(number
 
 @pytest.mark.parametrize("cookies", [STORM, DECOYS], ids=["storm", "decoys"])
 @pytest.mark.parametrize("lent", [False, True], ids=["own pool", "lent pool"])
-async def test_no_cookie_that_the_server_sets_is_ever_sent(cookies: tuple[str, ...], lent: bool) -> None:
+async def test_no_cookie_that_the_server_sets_is_ever_sent(
+    cookies: tuple[str, ...], lent: bool
+) -> None:
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
-            serve(lambda request: [reply(GOOD[asked(request)], headers=(JSON, *cookies))], name="localhost")
+            serve(
+                lambda request: [reply(GOOD[asked(request)], headers=(JSON, *cookies))],
+                name="localhost",
+            )
         )
         options: dict[str, Any] = {}
         if lent:
             jar = aiohttp.CookieJar(unsafe=True)
             jar.update_cookies({"SESSDATA": "planted-decoy", "hosts-own": "planted-decoy"})
             client = await stack.enter_async_context(
-                aiohttp.ClientSession(cookie_jar=jar, headers={"X-Host": "planted-decoy", "Cookie": "a=planted-decoy"})
+                aiohttp.ClientSession(
+                    cookie_jar=jar, headers={"X-Host": "planted-decoy", "Cookie": "a=planted-decoy"}
+                )
             )
             options["client_session"] = client
         manager = await stack.enter_async_context(managed(server, **options))
@@ -626,7 +748,9 @@ async def test_no_cookie_that_the_server_sets_is_ever_sent(cookies: tuple[str, .
                 if endpoint.auth.missing_from(credential) is None:
                     await CALLS[name](manager.session(credential))
         for request in server.requests:
-            expected = {"planted-sessdata": ME, "other-sessdata": other, "planted-access-key": APP}[request.credential]
+            expected = {"planted-sessdata": ME, "other-sessdata": other, "planted-access-key": APP}[
+                request.credential
+            ]
             wanted = {
                 "SESSDATA": expected.sessdata,
                 "DedeUserID": str(expected.dede_user_id),
@@ -638,7 +762,7 @@ async def test_no_cookie_that_the_server_sets_is_ever_sent(cookies: tuple[str, .
             assert {cookie.key for cookie in jar} == {"SESSDATA", "hosts-own"}
 
 
-# --- time ----------------------------------------------------------------------------------------------------------
+# --- time -----------------------------------------------------------------------------------------
 
 STALLS: dict[str, Callable[[bytes], Script]] = {
     "no answer": lambda good: [HANG],
@@ -658,7 +782,9 @@ async def test_a_call_ends_within_milliseconds_of_its_timeout(stall: str, second
     ):
         late = 1.0
         for _ in range(5):  # a busy machine may be late, but not every time
-            result, took = await outcome(lambda me: get_account_info(me, timeout=seconds), manager.session(ME))
+            result, took = await outcome(
+                lambda me: get_account_info(me, timeout=seconds), manager.session(ME)
+            )
             assert type(result) is RequestTimeout
             assert took > seconds - 0.001
             late = min(late, took - seconds)

@@ -1,4 +1,5 @@
-"""Nothing that comes from outside raises what it should not: bytes, JSON values, cookie headers and cookies.txt.
+"""Nothing that comes from outside raises what it should not: bytes, JSON values, cookie headers and
+cookies.txt.
 
 `BILI_EXAMPLES=10000 pytest tests/test_fuzz.py` is the long run.
 """
@@ -48,11 +49,15 @@ def outcome(call: Callable[[], Any], error: type[BiliError]) -> Any:
         return raised
 
 
-# --- bytes ---------------------------------------------------------------------------------------------------------
+# --- bytes ----------------------------------------------------------------------------------------
 
 printable = st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=30)
-header_values = printable | st.sampled_from(["5", "-1", "1e9", "Wed, 04 Mar 2026 12:01:00 GMT", SECRET])
-headers = st.fixed_dictionaries({}, optional={"Retry-After": header_values, "Content-Type": header_values})
+header_values = printable | st.sampled_from(
+    ["5", "-1", "1e9", "Wed, 04 Mar 2026 12:01:00 GMT", SECRET]
+)
+headers = st.fixed_dictionaries(
+    {}, optional={"Retry-After": header_values, "Content-Type": header_values}
+)
 statuses = st.just(200) | st.sampled_from([204, 302, 412, 429, 500]) | st.integers(100, 999)
 encodings = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "gbk"])
 
@@ -63,15 +68,22 @@ def json_bytes(draw: st.DrawFn) -> bytes:
     envelope = draw(names.filter(lambda name: name in GETS).map(sample).flatmap(damaged))
     if isinstance(envelope, dict) and draw(st.booleans()):
         codes = st.sampled_from([0, -101, -352, -412, -509, 40015, False, None, "0", 1.0])
-        envelope |= {"code": draw(codes | json_values), "message": draw(json_values | st.just(f"echo {SECRET}"))}
+        envelope |= {
+            "code": draw(codes | json_values),
+            "message": draw(json_values | st.just(f"echo {SECRET}")),
+        }
     return json.dumps(envelope, ensure_ascii=draw(st.booleans())).encode(draw(encodings), "replace")
 
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """Random bytes; envelopes; envelopes with some bytes changed, cut off or put one after the other."""
+    """Random bytes; envelopes; envelopes with some bytes changed, cut off or put one after the
+    other.
+    """
     body = draw(
-        st.binary(max_size=200) | json_bytes() | names.map(lambda name: sample_bytes(name.replace("clear", "update")))
+        st.binary(max_size=200)
+        | json_bytes()
+        | names.map(lambda name: sample_bytes(name.replace("clear", "update")))
     )
     for _ in range(draw(st.integers(0, 2))):
         start, end = sorted((draw(st.integers(0, len(body))), draw(st.integers(0, len(body)))))
@@ -79,7 +91,9 @@ def bodies(draw: st.DrawFn) -> bytes:
         if what == "cut":
             body = body[:start] + body[end:]
         elif what == "flip" and start < len(body):
-            body = body[:start] + bytes([body[start] ^ draw(st.integers(1, 255))]) + body[start + 1 :]
+            body = (
+                body[:start] + bytes([body[start] ^ draw(st.integers(1, 255))]) + body[start + 1 :]
+            )
         elif what == "repeat":
             body += body[start:]
         elif what == "insert":
@@ -90,12 +104,18 @@ def bodies(draw: st.DrawFn) -> bytes:
 @fuzz
 @given(name=names, status=statuses, headers=headers, body=bodies() | st.none())
 @example(name="get_coin_log", status=200, headers={}, body=b"[" * BODY_MAX)
-@example(name="get_coin_log", status=200, headers={}, body=b'{"code":0,"data":' + b"9" * 100_000 + b"}")
-@example(name="get_coin_log", status=200, headers={}, body=rb'{"code":-509,"message":"\ud800"}{"code":0}')
+@example(
+    name="get_coin_log", status=200, headers={}, body=b'{"code":0,"data":' + b"9" * 100_000 + b"}"
+)
+@example(
+    name="get_coin_log", status=200, headers={}, body=rb'{"code":-509,"message":"\ud800"}{"code":0}'
+)
 def test_whatever_bytes_come_only_a_result_or_a_bili_error_comes_out(
     name: str, status: int, headers: dict[str, str], body: bytes | None
 ) -> None:
-    came = judge(status, CIMultiDict(headers), body, wall=lambda: 1772625600.0, redact=CREDENTIAL.redact)
+    came = judge(
+        status, CIMultiDict(headers), body, wall=lambda: 1772625600.0, redact=CREDENTIAL.redact
+    )
     result: object = came if isinstance(came, BiliError) else DECODERS[name].decode(came)
     if isinstance(result, BiliError):
         shown = f"{result} {result!r} {vars(result) if not isinstance(result, SchemaError) else ''}"
@@ -128,7 +148,7 @@ def test_any_retry_after_is_seconds_within_a_day_or_nothing(value: str, now: flo
     assert wait is None or 0 <= wait <= DAY
 
 
-# --- JSON values ---------------------------------------------------------------------------------------------------
+# --- JSON values ----------------------------------------------------------------------------------
 
 
 @every_record
@@ -167,18 +187,28 @@ TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
     | st.text("0123456789-: .+ZTW", min_size=19, max_size=19)
     | st.datetimes().map(lambda time: time.isoformat(" ", "seconds"))
 )
-def test_a_coin_log_time_is_taken_exactly_if_it_has_the_documented_form_and_exists(text: str) -> None:
+def test_a_coin_log_time_is_taken_exactly_if_it_has_the_documented_form_and_exists(
+    text: str,
+) -> None:
     try:
-        expected = datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=CHINA) if TIME.fullmatch(text) else None
+        expected = (
+            datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=CHINA)
+            if TIME.fullmatch(text)
+            else None
+        )
     except ValueError:
         expected = None
-    got = outcome(lambda: structure(CoinLogEntry, {"time": text, "delta": 1, "reason": ""}).time, SchemaError)
+    got = outcome(
+        lambda: structure(CoinLogEntry, {"time": text, "delta": 1, "reason": ""}).time, SchemaError
+    )
     assert isinstance(got, SchemaError) if expected is None else got == expected
 
 
-# --- credentials ---------------------------------------------------------------------------------------------------
+# --- credentials ----------------------------------------------------------------------------------
 
-cookie_names = st.sampled_from(["SESSDATA", "DedeUserID", "bili_jct", "buvid3", "", "sessdata"]) | st.text(max_size=5)
+cookie_names = st.sampled_from(
+    ["SESSDATA", "DedeUserID", "bili_jct", "buvid3", "", "sessdata"]
+) | st.text(max_size=5)
 cookie_values = (
     st.sampled_from(["", SECRET, "1", "0", "-1", "a,b", "a b", "a\r\nb", "9" * 5000, "\ud800"])
     | st.text(max_size=8)
@@ -192,7 +222,9 @@ cookie_headers = st.text(max_size=60) | st.builds(
     glue,
     st.sampled_from(["", "Cookie: ", " ", "cookie:"]),
 )
-environ_names = st.sampled_from(["BILI_COOKIE", "BILI_SESSDATA", "BILI_DEDE_USER_ID", "BILI_JCT", "BILI_ACCESS_KEY"])
+environ_names = st.sampled_from(
+    ["BILI_COOKIE", "BILI_SESSDATA", "BILI_DEDE_USER_ID", "BILI_JCT", "BILI_ACCESS_KEY"]
+)
 SAFE = re.compile(r"[\x21-\x3a\x3c-\x7e]+")
 
 
@@ -228,8 +260,12 @@ def test_any_environment_is_a_credential_or_a_credential_error(environ: dict[str
     check_credential(lambda: Credential.from_env(environ))
 
 
-domains = st.sampled_from([".bilibili.com", "bilibili.com", "#HttpOnly_.bilibili.com", "www.bilibili.com"])
-decoys = st.sampled_from(["evilbilibili.com", ".bilibili.com.evil.org", "#.bilibili.com", "", "com", "#HttpOnly_x.com"])
+domains = st.sampled_from(
+    [".bilibili.com", "bilibili.com", "#HttpOnly_.bilibili.com", "www.bilibili.com"]
+)
+decoys = st.sampled_from(
+    ["evilbilibili.com", ".bilibili.com.evil.org", "#.bilibili.com", "", "com", "#HttpOnly_x.com"]
+)
 tabs = st.sampled_from(["\t", "\t", "\t", " ", ""])
 ends = st.sampled_from([b"\n", b"\r\n", b"\n\n"])
 
@@ -247,7 +283,9 @@ def cookie_lines(draw: st.DrawFn) -> bytes:
 @st.composite
 def cookie_files(draw: st.DrawFn) -> bytes:
     lines = draw(st.lists(cookie_lines(), max_size=8))
-    return draw(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff\xfe"])) + b"".join(line + draw(ends) for line in lines)
+    return draw(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff\xfe"])) + b"".join(
+        line + draw(ends) for line in lines
+    )
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +295,9 @@ def cookies_txt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @fuzz
 @given(content=st.binary(max_size=100) | cookie_files())
-def test_any_cookies_txt_is_a_credential_of_bilibili_or_a_credential_error(content: bytes, cookies_txt: Path) -> None:
+def test_any_cookies_txt_is_a_credential_of_bilibili_or_a_credential_error(
+    content: bytes, cookies_txt: Path
+) -> None:
     cookies_txt.write_bytes(content)
     made = check_credential(lambda: Credential.from_cookies_txt(cookies_txt))
     assert made is None or "dec0y" not in (made.sessdata, made.bili_jct)
@@ -268,7 +308,8 @@ def test_any_cookies_txt_is_a_credential_of_bilibili_or_a_credential_error(conte
     parts=st.fixed_dictionaries(
         {},
         optional=dict.fromkeys(
-            ("sessdata", "dede_user_id", "bili_jct", "access_key"), cookie_values | json_values | st.binary(max_size=4)
+            ("sessdata", "dede_user_id", "bili_jct", "access_key"),
+            cookie_values | json_values | st.binary(max_size=4),
         ),
     )
 )

@@ -1,8 +1,9 @@
-"""Whatever happens in whatever order, nothing leaks: hypothesis interleaves replies, deaths, cancellations, timeouts.
+"""Whatever happens in whatever order, nothing leaks: hypothesis interleaves replies, deaths,
+cancellations, timeouts.
 
-Each example runs a real server and a manager in one loop, over loopback. The loop's clock can be moved, so that nothing
-waits. After the last act every call has ended as one of those things explains, and every connection, limiter slot,
-timer and task is gone.
+Each example runs a real server and a manager in one loop, over loopback. The loop's clock can be
+moved, so that nothing waits. After the last act every call has ended as one of those things
+explains, and every connection, limiter slot, timer and task is gone.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class SkippingLoop(asyncio.SelectorEventLoop):
 
 
 class World:
-    """One example: a server whose every answer is an act of the example, a manager, and the calls under way."""
+    """One example: a server whose every answer is an act of the example, a manager, and the calls
+    under way.
+    """
 
     def __init__(self, server: FaultServer, manager: SessionManager) -> None:
         self.server = server
@@ -64,7 +67,9 @@ class World:
         return [answer]
 
     def answer(self, which: int, step: Step | None) -> None:
-        """Answer one of the requests that the server has; with that account's own data, unless told otherwise."""
+        """Answer one of the requests that the server has; with that account's own data, unless told
+        otherwise.
+        """
         if self.pending:
             request, answer = self.pending.pop(which % len(self.pending))
             if not answer.done():
@@ -85,7 +90,9 @@ class World:
                 self.answer(number, reply(b'{"code":-101,"message":"no"}'))
             case "throttle":
                 self.happened.add(name)
-                self.answer(number, reply(status="429 Slow", headers=(f"Retry-After: {number % 20}",)))
+                self.answer(
+                    number, reply(status="429 Slow", headers=(f"Retry-After: {number % 20}",))
+                )
             case "half":
                 self.happened.add("die")
                 self.answer(number, reply(b'{"code":0', length=100))
@@ -104,8 +111,12 @@ class World:
     def start(self, number: int) -> None:
         mid = len(self.calls) % 4 + 1
         self.mids.append(mid)
-        me = self.manager.session(Credential(sessdata=f"account-{mid}", dede_user_id=mid, bili_jct="jct"))
-        what = (get_account_info, lambda me: update_sign(me, "sign"), fetch_snapshot, limited)[number % 4]
+        me = self.manager.session(
+            Credential(sessdata=f"account-{mid}", dede_user_id=mid, bili_jct="jct")
+        )
+        what = (get_account_info, lambda me: update_sign(me, "sign"), fetch_snapshot, limited)[
+            number % 4
+        ]
         self.calls.append(asyncio.create_task(what(me)))
 
     def explained(self, which: int, result: object) -> bool:
@@ -159,7 +170,8 @@ async def play(acts: list[tuple[str, int]]) -> None:
         for act in acts:
             await world.act(*act)
 
-        # The end: whatever the server has, it answers; what waits for a pause or a backoff, waits it out.
+        # The end: whatever the server has, it answers; what waits for a pause or a backoff, waits
+        # it out.
         closed = "close" in world.happened
         ended = asyncio.gather(*world.calls, return_exceptions=True)
         loop = asyncio.get_running_loop()
@@ -176,14 +188,18 @@ async def play(acts: list[tuple[str, int]]) -> None:
             assert world.explained(which, result), (which, result, world.happened)
 
         if not closed:
-            assert all((state.in_flight, state.waiting) == (0, 0) for state in manager.limits_state().values())
+            assert all(
+                (state.in_flight, state.waiting) == (0, 0)
+                for state in manager.limits_state().values()
+            )
             connector = manager._engine.pool._client.connector  # type: ignore[union-attr]
             assert connector is not None
             assert not connector._acquired
             assert len(connector._conns) <= 1
             loop.skipped += 100  # type: ignore[attr-defined]  # whatever pause there was
             others = [
-                manager.session(Credential(sessdata=f"later-{i}", dede_user_id=9)) for i in range(2 * CONCURRENCY)
+                manager.session(Credential(sessdata=f"later-{i}", dede_user_id=9))
+                for i in range(2 * CONCURRENCY)
             ]
             later = asyncio.gather(*(get_account_info(other) for other in others))
             while not later.done():
@@ -199,13 +215,28 @@ async def play(acts: list[tuple[str, int]]) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-ACTS = ("call", "call", "call", "cancel", "reply", "reply", "refuse", "throttle", "half", "die", "wait", "close")
+ACTS = (
+    "call",
+    "call",
+    "call",
+    "cancel",
+    "reply",
+    "reply",
+    "refuse",
+    "throttle",
+    "half",
+    "die",
+    "wait",
+    "close",
+)
 acts = st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 19)), max_size=40)
 
 
 @given(acts=acts)
 @fuzz
-def test_no_interleaving_leaks_a_connection_a_slot_a_timer_or_a_task(acts: list[tuple[str, int]]) -> None:
+def test_no_interleaving_leaks_a_connection_a_slot_a_timer_or_a_task(
+    acts: list[tuple[str, int]],
+) -> None:
     complaints: list[dict[str, Any]] = []
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
         runner.get_loop().set_exception_handler(lambda _, context: complaints.append(context))

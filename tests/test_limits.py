@@ -1,4 +1,7 @@
-"""The limiter on a virtual clock: budgets, order, cancellation, pauses, memory. Its arithmetic needs no loop."""
+"""The limiter on a virtual clock: budgets, order, cancellation, pauses, memory.
+
+Its arithmetic needs no loop.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,15 @@ import attrs
 import pytest
 from virtual import START, run_virtual, turns
 
-from bili_account_async import HostState, Limiter, Limits, Permit, RateLimit, RateLimited, ScopeState
+from bili_account_async import (
+    HostState,
+    Limiter,
+    Limits,
+    Permit,
+    RateLimit,
+    RateLimited,
+    ScopeState,
+)
 from bili_account_async._seam import Seam
 from bili_account_async.limits import LocalLimiter, _Call, _Host
 
@@ -41,7 +52,11 @@ def state_of(limiter: LocalLimiter) -> HostState:
 
 
 async def depart(
-    limiter: LocalLimiter, account: str = "a", *, patience: float = FOREVER, error: BaseException | None = None
+    limiter: LocalLimiter,
+    account: str = "a",
+    *,
+    patience: float = FOREVER,
+    error: BaseException | None = None,
 ) -> float:
     """One call that takes no time: gives when it departed."""
     permit = await limiter.acquire("host", account, patience=patience)
@@ -51,10 +66,14 @@ async def depart(
 
 
 def told(scope: Any = "host", retry_after: float | None = None) -> RateLimited:
-    return RateLimited(scope=scope, status=412, code=-412, message="slow down", retry_after=retry_after)
+    return RateLimited(
+        scope=scope, status=412, code=-412, message="slow down", retry_after=retry_after
+    )
 
 
-def begin(limiter: LocalLimiter, accounts: Iterable[str], **options: Any) -> list[asyncio.Task[float]]:
+def begin(
+    limiter: LocalLimiter, accounts: Iterable[str], **options: Any
+) -> list[asyncio.Task[float]]:
     return [asyncio.create_task(depart(limiter, account, **options)) for account in accounts]
 
 
@@ -67,7 +86,7 @@ def assert_windows_hold(departures: list[float], limit: RateLimit) -> None:
         assert level + 1 - lowest <= limit.burst + 1e-6, (number, at)
 
 
-# --- values --------------------------------------------------------------------------------------------------------
+# --- values ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -100,12 +119,14 @@ def test_limits_that_can_not_be_are_refused_by_the_name_of_their_field(field, ba
 
 
 def test_the_defaults_are_those_of_the_contract():
-    expected = Limits(host=RateLimit(rate=2, burst=12), account=RateLimit(rate=1, burst=12), concurrency=16)
+    expected = Limits(
+        host=RateLimit(rate=2, burst=12), account=RateLimit(rate=1, burst=12), concurrency=16
+    )
     assert Limits() == expected
     assert Limits().max_wait is None
 
 
-# --- budgets -------------------------------------------------------------------------------------------------------
+# --- budgets --------------------------------------------------------------------------------------
 
 
 @run_virtual
@@ -146,7 +167,8 @@ async def test_both_budgets_conform_at_the_moment_of_departure_and_neither_is_ch
     assert_windows_hold(sorted(chain(*departures.values())), RateLimit(rate=1, burst=1))
     for own in departures.values():
         assert_windows_hold(own, RateLimit(rate=0.1, burst=2))
-    # While accounts wait for their own budget, no slot of the host is wasted and none of theirs is used up.
+    # While accounts wait for their own budget, no slot of the host is wasted and none of theirs is
+    # used up.
     assert departures["c"] == pytest.approx([3, 5, 13, 23])
 
 
@@ -188,8 +210,12 @@ async def test_hosts_have_budgets_of_their_own():
     assert now() == 0
 
 
-def saturate(host: _Host, rng: Random, grants: int, accounts: int) -> tuple[list[float], dict[str, list[float]], float]:
-    """Keep every account waiting, cancel now and then before or after the grant; gives the departures and the end."""
+def saturate(
+    host: _Host, rng: Random, grants: int, accounts: int
+) -> tuple[list[float], dict[str, list[float]], float]:
+    """Keep every account waiting, cancel now and then before or after the grant; gives the
+    departures and the end.
+    """
     departures: list[float] = []
     own: dict[str, list[float]] = defaultdict(list)
     time = 0.0
@@ -221,7 +247,9 @@ def saturate(host: _Host, rng: Random, grants: int, accounts: int) -> tuple[list
 
 
 def test_a_million_grants_break_no_window_and_use_the_whole_budget():
-    limits = Limits(host=RateLimit(rate=100, burst=40), account=RateLimit(rate=0.6, burst=5), concurrency=None)
+    limits = Limits(
+        host=RateLimit(rate=100, burst=40), account=RateLimit(rate=0.6, burst=5), concurrency=None
+    )
     assert limits.host
     assert limits.account
     departures, own, end = saturate(_Host(limits, Random(1).random), Random(1), 1_000_000, 200)
@@ -230,15 +258,19 @@ def test_a_million_grants_break_no_window_and_use_the_whole_budget():
         assert_windows_hold(one, limits.account)
     assert len(departures) / (limits.host.burst + limits.host.rate * end) >= 0.995
     counts = sorted(len(one) for one in own.values())
-    assert counts[-1] - counts[0] <= 2 + 0.02 * counts[0]  # round robin, but for those that were cancelled
+    assert (
+        counts[-1] - counts[0] <= 2 + 0.02 * counts[0]
+    )  # round robin, but for those that were cancelled
 
 
-# --- order ---------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------
 
 
 @run_virtual
 async def test_calls_of_one_account_depart_in_the_order_of_their_arrival():
-    limiter = limiter_of(host=RateLimit(rate=10, burst=3), account=RateLimit(rate=3, burst=2), concurrency=2)
+    limiter = limiter_of(
+        host=RateLimit(rate=10, burst=3), account=RateLimit(rate=3, burst=2), concurrency=2
+    )
     order: dict[str, list[int]] = defaultdict(list)
 
     async def call(account: str, number: int) -> None:
@@ -311,7 +343,7 @@ async def test_a_cancelled_first_call_leaves_its_place_to_its_accounts_next():
     assert await other == pytest.approx(2)
 
 
-# --- cancellation --------------------------------------------------------------------------------------------------
+# --- cancellation ---------------------------------------------------------------------------------
 
 
 @run_virtual
@@ -329,7 +361,9 @@ async def test_cancelling_a_waiting_call_neither_costs_nor_grants_anything():
 
 @run_virtual
 async def test_a_grant_that_is_cancelled_before_its_call_has_run_goes_to_the_next_at_once():
-    limiter = limiter_of(host=RateLimit(rate=0.1, burst=1), account=RateLimit(rate=0.01, burst=1), concurrency=1)
+    limiter = limiter_of(
+        host=RateLimit(rate=0.1, burst=1), account=RateLimit(rate=0.01, burst=1), concurrency=1
+    )
     hold = await limiter.acquire("host", "z", patience=1)
     tasks = begin(limiter, "aaab")
     await asyncio.sleep(100)
@@ -390,15 +424,22 @@ async def test_dead_entries_of_the_heap_hide_nobody_who_could_go(waiting):
     assert len(hold.host.heap) <= 2 * waiting + 64
     limiter.release(hold, None)
     assert await asyncio.gather(*tasks) == [0] * waiting
-    assert state_of(limiter) == HostState(rate=None, paused_for=0, waiting=0, in_flight=0, accounts={})
+    assert state_of(limiter) == HostState(
+        rate=None, paused_for=0, waiting=0, in_flight=0, accounts={}
+    )
 
 
 def test_dropping_dead_entries_in_the_middle_of_a_pump_loses_no_live_one():
-    limits = Limits(host=RateLimit(rate=1, burst=200), account=RateLimit(rate=0.001, burst=2), concurrency=None)
+    limits = Limits(
+        host=RateLimit(rate=1, burst=200), account=RateLimit(rate=0.001, burst=2), concurrency=None
+    )
     host = _Host(limits, Random(1).random)
 
     def calls(letter: str, accounts: int) -> list[_Call]:
-        return [_Call(host, f"{letter}{number % accounts}", FOREVER, 0.0) for number in range(2 * accounts)]
+        return [
+            _Call(host, f"{letter}{number % accounts}", FOREVER, 0.0)
+            for number in range(2 * accounts)
+        ]
 
     assert all(host.enter(call, 0.0) for call in calls("doomed", 100))
     live, doomed = calls("live", 20), calls("doomed", 100)
@@ -410,7 +451,7 @@ def test_dropping_dead_entries_in_the_middle_of_a_pump_loses_no_live_one():
     assert len(host.heap) < 64
 
 
-# --- max_wait ------------------------------------------------------------------------------------------------------
+# --- max_wait -------------------------------------------------------------------------------------
 
 
 @run_virtual
@@ -420,7 +461,12 @@ async def test_a_call_that_waits_for_longer_than_max_wait_fails_with_scope_local
     assert results[:3] == pytest.approx([0, 1, 2])
     for error in results[3:]:
         assert isinstance(error, RateLimited)
-        assert (error.scope, error.status, error.code, error.retry_after) == ("local", None, None, None)
+        assert (error.scope, error.status, error.code, error.retry_after) == (
+            "local",
+            None,
+            None,
+            None,
+        )
     assert now() == 2.5
     assert await depart(limiter) == pytest.approx(3)
 
@@ -434,7 +480,7 @@ async def test_with_a_max_wait_of_zero_a_call_goes_at_once_or_fails_at_once():
     assert now() == 0
 
 
-# --- pauses --------------------------------------------------------------------------------------------------------
+# --- pauses ---------------------------------------------------------------------------------------
 
 
 @run_virtual
@@ -494,7 +540,7 @@ async def test_no_throttle_slows_a_scope_below_a_128th_of_its_rate():
 
 
 @run_virtual
-async def test_a_throttle_without_retry_after_pauses_a_second_then_twice_as_long_up_to_a_minute_until_a_success():
+async def test_a_bare_throttle_pauses_a_second_then_twice_as_long_to_a_minute_until_a_success():
     limiter = limiter_of()
     pauses = []
     for _ in range(9):
@@ -573,7 +619,7 @@ async def test_a_throttled_account_holds_up_nobody_else():
 
 
 @run_virtual
-async def test_three_throttled_accounts_in_five_seconds_slow_the_host_as_well_but_not_for_their_retry_after():
+async def test_three_accounts_throttled_in_five_seconds_slow_the_host_not_for_their_retry_after():
     limiter = limiter_of(host=RateLimit(rate=100, burst=10))
     for account in "ab":
         await depart(limiter, account, error=told("account", retry_after=1000))
@@ -582,7 +628,11 @@ async def test_three_throttled_accounts_in_five_seconds_slow_the_host_as_well_bu
     await depart(limiter, "c", error=told("account", retry_after=1000))
     state = state_of(limiter)
     assert (state.rate, state.paused_for) == (50, 1)
-    assert {account: one.paused_for for account, one in state.accounts.items()} == {"a": 996, "b": 996, "c": 1000}
+    assert {account: one.paused_for for account, one in state.accounts.items()} == {
+        "a": 996,
+        "b": 996,
+        "c": 1000,
+    }
 
 
 @run_virtual
@@ -621,7 +671,12 @@ async def test_a_pause_that_outlasts_patience_raises_at_once_for_new_calls_and_f
     assert now() == 5.25
     for error, left in zip(results, [20, 15], strict=True):
         assert isinstance(error, RateLimited)
-        assert (error.scope, error.status, error.code, error.message) == ("host", 412, -412, "slow down")
+        assert (error.scope, error.status, error.code, error.message) == (
+            "host",
+            412,
+            -412,
+            "slow down",
+        )
         assert error.retry_after == pytest.approx(left)
     await asyncio.sleep(5)
     assert await asyncio.gather(*begin(limiter, "c", patience=10.5), *patient) == pytest.approx(
@@ -687,15 +742,19 @@ async def test_without_limits_a_pause_still_holds():
     await depart(limiter, error=told(retry_after=7))
     assert await asyncio.gather(*begin(limiter, "abc")) == [7, 7, 7]
     with pytest.raises(RateLimited):
-        await depart(limiter, error=told(retry_after=7), patience=1) and await depart(limiter, patience=1)
+        await depart(limiter, error=told(retry_after=7), patience=1) and await depart(
+            limiter, patience=1
+        )
 
 
-# --- idleness ------------------------------------------------------------------------------------------------------
+# --- idleness -------------------------------------------------------------------------------------
 
 
 @run_virtual
 async def test_one_timer_serves_all_waiters_of_a_host():
-    limiter = limiter_of(host=RateLimit(rate=1, burst=1), account=RateLimit(rate=0.5, burst=1), max_wait=900)
+    limiter = limiter_of(
+        host=RateLimit(rate=1, burst=1), account=RateLimit(rate=0.5, burst=1), max_wait=900
+    )
     tasks = begin(limiter, [f"a{number % 50}" for number in range(500)])
     for _ in range(20):
         await turns()
@@ -775,7 +834,7 @@ async def test_an_end_that_is_told_after_closing_starts_no_timer():
     assert timers() == 0
 
 
-# --- the protocol --------------------------------------------------------------------------------------------------
+# --- the protocol ---------------------------------------------------------------------------------
 
 
 @attrs.frozen

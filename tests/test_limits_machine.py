@@ -1,7 +1,8 @@
-"""The limiter against everything at once: hypothesis interleaves arrivals, endings, cancellations, throttles and time.
+"""The limiter against everything at once: hypothesis interleaves arrivals, endings, cancellations,
+throttles and time.
 
-One turn of the loop is one step, so a grant and a cancellation can meet between the future and its task. After every
-step all windows, the order, the books and the idleness are checked.
+One turn of the loop is one step, so a grant and a cancellation can meet between the future and its
+task. After every step all windows, the order, the books and the idleness are checked.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ from bili_account_async.limits import LocalLimiter
 
 EPSILON = 1e-6
 ACCOUNTS = ["a", "b", "c", "d", "e"]
-limits = st.none() | st.builds(RateLimit, rate=st.sampled_from([0.5, 1, 3, 10]), burst=st.integers(1, 5))
+limits = st.none() | st.builds(
+    RateLimit, rate=st.sampled_from([0.5, 1, 3, 10]), burst=st.integers(1, 5)
+)
 
 
 class Windows:
-    """Judges departures that may still be taken back: no t seconds may hold more than burst + rate * t of them."""
+    """Judges departures that may still be taken back: no t seconds may hold more than burst + rate
+    * t of them.
+    """
 
     def __init__(self, limit: RateLimit | None) -> None:
         self.limit = limit
@@ -43,15 +48,25 @@ class Windows:
             assert level + 1 - lowest <= self.limit.burst + EPSILON
 
     def could_take_one(self, now: float) -> bool:
-        """An oracle with nothing in common with the limiter: would one more departure at `now` keep all windows?"""
+        """An oracle with nothing in common with the limiter: would one more departure at `now` keep
+        all windows?
+        """
         if self.limit is None:
             return True
         limit, later = self.limit, sorted(self.departures, reverse=True)
-        return all(n + 1 <= limit.burst + limit.rate * (now - at) - EPSILON for n, at in enumerate(later, 1))
+        return all(
+            n + 1 <= limit.burst + limit.rate * (now - at) - EPSILON
+            for n, at in enumerate(later, 1)
+        )
 
 
 class LimiterMachine(RuleBasedStateMachine):
-    @initialize(host=limits, account=limits, concurrency=st.none() | st.integers(1, 4), max_wait=st.none() | st.just(5))
+    @initialize(
+        host=limits,
+        account=limits,
+        concurrency=st.none() | st.integers(1, 4),
+        max_wait=st.none() | st.just(5),
+    )
     def begin(self, host: Any, account: Any, concurrency: Any, max_wait: Any) -> None:
         self.limits = Limits(host=host, account=account, concurrency=concurrency, max_wait=max_wait)
         self.loop = VirtualLoop()
@@ -87,7 +102,9 @@ class LimiterMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting)
     @rule(data=st.data(), number=st.integers(1, 8))
     def cancel(self, data: Any, number: int) -> None:
-        """Cancels and leaves it at that: whether the task runs before the next pump is for the other rules to say."""
+        """Cancels and leaves it at that: whether the task runs before the next pump is for the
+        other rules to say.
+        """
         for _ in range(number):
             data.draw(st.sampled_from(list(self.waiting))).cancel()
 
@@ -104,7 +121,9 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(
-        data=st.data(), retry_after=st.none() | st.sampled_from([0.0, 0.3, 2.0, 20.0]), kind=st.sampled_from("oooohax")
+        data=st.data(),
+        retry_after=st.none() | st.sampled_from([0.0, 0.3, 2.0, 20.0]),
+        kind=st.sampled_from("oooohax"),
     )
     def finish(self, data: Any, retry_after: float | None, kind: str) -> None:
         permit = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
@@ -156,7 +175,9 @@ class LimiterMachine(RuleBasedStateMachine):
         now = self.loop.now
         for account in waiting:
             own = self.queue.accounts[account]
-            assert self.queue.ready_at > now or own.ready_at > now, f"{account} could go by the limiter's own books"
+            assert self.queue.ready_at > now or own.ready_at > now, (
+                f"{account} could go by the limiter's own books"
+            )
             if not self.throttled and not self.given_back_late:
                 could = self.host.could_take_one(now) and self.accounts[account].could_take_one(now)
                 assert not could, f"{account} could go"
@@ -182,7 +203,9 @@ class LimiterMachine(RuleBasedStateMachine):
         assert queue.waiting == len(queued) <= len(self.waiting)
         assert len(queue.heap) <= 2 * queue.waiting + 64
         assert len(queue.arrivals) == (queue.waiting if self.limits.max_wait is not None else 0)
-        assert {account for account in queue.accounts if queue.accounts[account].queue} == {c.account for c in queued}
+        assert {account for account in queue.accounts if queue.accounts[account].queue} == {
+            c.account for c in queued
+        }
         timers = [t for t in self.loop.timers() if t._callback == self.limiter._tick]
         assert len(timers) == (queue.timer is not None) <= 1
         assert not queue.waiting or timers or (self.limits.concurrency or 99) <= queue.in_flight
@@ -222,5 +245,9 @@ TestLimiterMachine.settings = settings(
     deadline=None,
     database=None,
     derandomize="BILI_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
 )

@@ -1,4 +1,7 @@
-"""The Poller on a virtual clock: hours pass in milliseconds. A fake pool is the server; all else is real."""
+"""The Poller on a virtual clock: hours pass in milliseconds.
+
+A fake pool is the server; all else is real.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,9 @@ from bili_account_async.transport import Answer
 
 SAMPLES = Path(__file__).parent / "samples"
 SECTIONS = {
-    endpoint.path: name.removeprefix("get_") for name, endpoint in ENDPOINTS.items() if endpoint.method == "GET"
+    endpoint.path: name.removeprefix("get_")
+    for name, endpoint in ENDPOINTS.items()
+    if endpoint.method == "GET"
 }
 BODIES = {section: (SAMPLES / f"get_{section}.json").read_bytes() for section in SECTIONS.values()}
 WALL = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -93,7 +98,9 @@ class Sent:
 
 
 class World:
-    """The server, in place of `transport.Pool`: it notes who asks, and answers the sample or what the test says."""
+    """The server, in place of `transport.Pool`: it notes who asks, and answers the sample or what
+    the test says.
+    """
 
     def __init__(self, deadlines: Any, latency: float) -> None:
         self.deadlines = deadlines
@@ -105,8 +112,14 @@ class World:
         self._rounds: defaultdict[int, set[str]] = defaultdict(set)
         self._open: Counter[int] = Counter()
 
-    async def exchange(self, method: str, url: Any, headers: Any, body: Any, patience: float) -> Reply:
-        cookie = dict(part.split("=", 1) for part in headers["Cookie"].split("; ")) if "Cookie" in headers else {}
+    async def exchange(
+        self, method: str, url: Any, headers: Any, body: Any, patience: float
+    ) -> Reply:
+        cookie = (
+            dict(part.split("=", 1) for part in headers["Cookie"].split("; "))
+            if "Cookie" in headers
+            else {}
+        )
         mid, secret = cookie.get("DedeUserID", 0), cookie.get("SESSDATA") or url.query["access_key"]
         sent = Sent(now(), int(mid), SECTIONS[url.path], secret)
         self.sent.append(sent)
@@ -137,16 +150,22 @@ class World:
             payload = {step: payload}
         self.answers[account, section] = json.dumps({"code": 0} | payload).encode()
 
-    def fails(self, *accounts: int, with_: Callable[[], Reply], sections: Iterable[str] = ALL_SECTIONS) -> None:
+    def fails(
+        self, *accounts: int, with_: Callable[[], Reply], sections: Iterable[str] = ALL_SECTIONS
+    ) -> None:
         """From now on these accounts' calls fail, and nobody else's."""
-        self.trouble = lambda sent: with_() if sent.account in accounts and sent.section in sections else None
+        self.trouble = lambda sent: (
+            with_() if sent.account in accounts and sent.section in sections else None
+        )
 
     def mend(self) -> None:
         self.trouble = lambda sent: None
 
     def starts(self, account: int = 1, section: str = "coin_exp") -> list[float]:
         """When the account was polled."""
-        return [sent.at for sent in self.sent if sent.account == account and sent.section == section]
+        return [
+            sent.at for sent in self.sent if sent.account == account and sent.section == section
+        ]
 
 
 def code(number: int, message: str = "") -> Callable[[], Reply]:
@@ -154,7 +173,9 @@ def code(number: int, message: str = "") -> Callable[[], Reply]:
 
 
 def status(number: int, **headers: str) -> Callable[[], Reply]:
-    return lambda: Answer(number, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}")
+    return lambda: Answer(
+        number, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}"
+    )
 
 
 GONE = status(404)
@@ -174,7 +195,9 @@ def name_of(number: int) -> str:
 async def world_and_manager(
     latency: float = 0.1, random: Callable[[], float] = lambda: 0.0, **options: Any
 ) -> AsyncIterator[tuple[World, SessionManager]]:
-    manager = SessionManager(**{"limits": Limits.none(), "retry": Retry.none(), "timeout": 1e6} | options)
+    manager = SessionManager(
+        **{"limits": Limits.none(), "retry": Retry.none(), "timeout": 1e6} | options
+    )
     manager._new_seam = lambda: Seam(random=random, wall=lambda: WALL.timestamp() + now())
     async with manager:
         engine: Any = manager._engine
@@ -201,11 +224,21 @@ class Fleet(Poller):
 
 @asynccontextmanager
 async def fleet(
-    accounts: int = 1, *, latency: float = 0.1, random: Callable[[], float] = lambda: 0.0, **options: Any
+    accounts: int = 1,
+    *,
+    latency: float = 0.1,
+    random: Callable[[], float] = lambda: 0.0,
+    **options: Any,
 ) -> AsyncIterator[tuple[World, Fleet]]:
-    """A server, and a Poller of that many accounts; what a Poller does not take as an option is the manager's."""
+    """A server, and a Poller of that many accounts; what a Poller does not take as an option is the
+    manager's.
+    """
     polled = {"every": timedelta(seconds=EVERY), "sections": COIN_EXP}
-    polled |= {key: options.pop(key) for key in ("every", "sections", "store", "track_changes") if key in options}
+    polled |= {
+        key: options.pop(key)
+        for key in ("every", "sections", "store", "track_changes")
+        if key in options
+    }
     async with world_and_manager(latency, random, **options) as (world, manager):
         async with Fleet(manager, **polled) as poller:
             for number in range(1, accounts + 1):
@@ -216,11 +249,13 @@ async def fleet(
 
 def of(kind: type[Any], events: Iterable[PollEvent], account: int | None = None) -> list[Any]:
     return [
-        event for event in events if isinstance(event, kind) and account in (None, int(event.account.split("-")[1]))
+        event
+        for event in events
+        if isinstance(event, kind) and account in (None, int(event.account.split("-")[1]))
     ]
 
 
-# --- schedule ------------------------------------------------------------------------------------------------------
+# --- schedule -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("accounts", [2, 10, 100])
@@ -249,7 +284,10 @@ async def test_accounts_that_are_added_one_by_one_are_spread_as_well() -> None:
 
         phases = sorted(sent.at % EVERY for sent in world.sent)
         assert len(phases) == 100
-        assert max(later - earlier for earlier, later in pairwise([*phases, phases[0] + EVERY])) < 2.7 * EVERY / 100
+        assert (
+            max(later - earlier for earlier, later in pairwise([*phases, phases[0] + EVERY]))
+            < 2.7 * EVERY / 100
+        )
 
 
 @run_virtual
@@ -274,7 +312,9 @@ async def test_an_account_never_drifts_in_24_hours_of_slow_replies() -> None:
         for number in (1, 2, 3):
             first, *_ = starts = world.starts(number)
             assert len(starts) == 144
-            assert all(-1e-6 <= at - first - turn * EVERY <= 0.02 * EVERY for turn, at in enumerate(starts))
+            assert all(
+                -1e-6 <= at - first - turn * EVERY <= 0.02 * EVERY for turn, at in enumerate(starts)
+            )
 
 
 @run_virtual
@@ -308,12 +348,20 @@ async def test_idle_accounts_have_no_task() -> None:
 async def test_every_and_sections_are_the_poller_s_unless_the_account_has_its_own() -> None:
     async with fleet(0, sections=ALL_SECTIONS) as (world, poller):
         poller.add(name_of(1), credential(1))
-        poller.add(name_of(2), credential(2), every=timedelta(minutes=30), sections=["vip_info", "coin_exp"])
+        poller.add(
+            name_of(2),
+            credential(2),
+            every=timedelta(minutes=30),
+            sections=["vip_info", "coin_exp"],
+        )
         events = await poller.told(3 * HOUR - 1)
 
         assert (len(world.starts(1)), len(world.starts(2))) == (18, 6)
         assert {sent.section for sent in world.sent if sent.account == 1} == ALL_SECTIONS
-        assert {sent.section for sent in world.sent if sent.account == 2} == {"vip_info", "coin_exp"}
+        assert {sent.section for sent in world.sent if sent.account == 2} == {
+            "vip_info",
+            "coin_exp",
+        }
         assert of(SnapshotTaken, events, 1)[0].snapshot.complete
         snapshot = of(SnapshotTaken, events, 2)[0].snapshot
         assert snapshot.complete
@@ -343,7 +391,7 @@ async def test_a_credential_that_no_section_can_be_asked_with_is_refused() -> No
         assert {sent.secret for sent in world.sent} == {"secret"}
 
 
-# --- steering ------------------------------------------------------------------------------------------------------
+# --- steering -------------------------------------------------------------------------------------
 
 
 @run_virtual
@@ -484,7 +532,7 @@ async def test_an_event_that_waits_is_not_told_of_an_account_that_was_removed_me
 
 
 @run_virtual
-async def test_an_account_that_is_removed_and_added_again_during_its_poll_does_not_overlap_itself() -> None:
+async def test_an_account_removed_and_added_again_during_its_poll_does_not_overlap_itself() -> None:
     async with fleet(latency=5.0, every=timedelta(seconds=10)) as (world, poller):
         await asyncio.sleep(1)
         poller.remove(name_of(1))
@@ -508,9 +556,13 @@ async def test_a_new_credential_is_used_from_the_next_poll_on() -> None:
         assert len(of(SnapshotTaken, events)) == 2
 
 
-@pytest.mark.parametrize("failure", [DEAD_LOGIN, RISK, GONE], ids=["dead login", "risk control", "failure"])
+@pytest.mark.parametrize(
+    "failure", [DEAD_LOGIN, RISK, GONE], ids=["dead login", "risk control", "failure"]
+)
 @run_virtual
-async def test_a_failure_of_the_old_login_is_not_held_against_the_new_one(failure: Callable[[], Reply]) -> None:
+async def test_a_failure_of_the_old_login_is_not_held_against_the_new_one(
+    failure: Callable[[], Reply],
+) -> None:
     async with fleet(latency=5.0) as (world, poller):
         world.trouble = lambda sent: failure() if sent.secret == "secret" else None
         await asyncio.sleep(1)
@@ -539,7 +591,7 @@ async def test_steering_much_and_often_leaves_nothing_behind() -> None:
         consumer.cancel()
 
 
-# --- failures ------------------------------------------------------------------------------------------------------
+# --- failures -------------------------------------------------------------------------------------
 
 
 @run_virtual
@@ -580,7 +632,9 @@ async def test_an_interval_longer_than_an_hour_is_kept_by_a_failing_account() ->
         world.fails(1, with_=GONE)
         await poller.told(24 * HOUR)
 
-        assert [later - earlier for earlier, later in pairwise(world.starts())] == pytest.approx([5 * HOUR + 0.1] * 4)
+        assert [later - earlier for earlier, later in pairwise(world.starts())] == pytest.approx(
+            [5 * HOUR + 0.1] * 4
+        )
 
 
 @run_virtual
@@ -617,7 +671,11 @@ async def test_a_failed_poll_has_no_section() -> None:
 
         match event:
             case PollFailed(account, ProtocolError() as error, next_at):
-                assert (account, error.status, seconds(next_at)) == (name_of(1), 404, pytest.approx(1200.1))
+                assert (account, error.status, seconds(next_at)) == (
+                    name_of(1),
+                    404,
+                    pytest.approx(1200.1),
+                )
             case _:
                 pytest.fail(f"{event!r}")
         assert poller.status(name_of(1)).next_at == event.next_at
@@ -627,7 +685,9 @@ async def test_a_failed_poll_has_no_section() -> None:
 @run_virtual
 async def test_a_dead_login_parks_the_account_until_it_has_a_new_credential() -> None:
     async with fleet(2, sections=ALL_SECTIONS) as (world, poller):
-        world.trouble = lambda sent: DEAD_LOGIN() if (sent.account, sent.secret) == (1, "secret") else None
+        world.trouble = lambda sent: (
+            DEAD_LOGIN() if (sent.account, sent.secret) == (1, "secret") else None
+        )
         events = await poller.told(5 * HOUR)
         match of(AccountExpired, events):
             case [AccountExpired(account, NotLoggedIn() as error)]:
@@ -705,10 +765,16 @@ async def test_a_dead_login_of_a_paused_account_is_told_and_the_account_stays_pa
         assert world.starts() == [0]
 
 
-@pytest.mark.parametrize("limits", [Limits.none(), Limits(host=RateLimit(rate=100, burst=10), account=None)])
+@pytest.mark.parametrize(
+    "limits", [Limits.none(), Limits(host=RateLimit(rate=100, burst=10), account=None)]
+)
 @run_virtual
-async def test_a_host_s_pause_slows_all_and_fails_none(limits: Limits, caplog: pytest.LogCaptureFixture) -> None:
-    async with fleet(20, sections=["coin_exp", "vip_info"], limits=limits, retry=Retry(), timeout=10.0) as (
+async def test_a_host_s_pause_slows_all_and_fails_none(
+    limits: Limits, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with fleet(
+        20, sections=["coin_exp", "vip_info"], limits=limits, retry=Retry(), timeout=10.0
+    ) as (
         world,
         poller,
     ):
@@ -745,14 +811,24 @@ async def test_after_a_pause_only_what_it_refused_is_asked_again_and_other_failu
         world.trouble = trouble
         (event,) = await poller.told(HOUR)
 
-        assert (event.snapshot.coin_exp, event.snapshot.realname_status) == (20, RealnameStatus.CERTIFIED)
+        assert (event.snapshot.coin_exp, event.snapshot.realname_status) == (
+            20,
+            RealnameStatus.CERTIFIED,
+        )
         assert list(event.snapshot.failures) == ["vip_info"]
-        assert Counter(sent.section for sent in world.sent) == {"coin_exp": 2, "vip_info": 1, "realname_status": 1}
+        assert Counter(sent.section for sent in world.sent) == {
+            "coin_exp": 2,
+            "vip_info": 1,
+            "realname_status": 1,
+        }
 
 
 @run_virtual
 async def test_a_host_that_pauses_without_telling_for_how_long_is_not_hammered() -> None:
-    async with fleet(70, every=timedelta(seconds=10), retry=Retry(), timeout=10.0) as (world, poller):
+    async with fleet(70, every=timedelta(seconds=10), retry=Retry(), timeout=10.0) as (
+        world,
+        poller,
+    ):
         world.trouble = lambda sent: status(412, Retry_After="0")()
         assert await poller.told(50) == []
         assert len(world.sent) <= 64 * 3 * 51  # 64 polls, three attempts each a second
@@ -766,7 +842,9 @@ async def test_a_host_that_pauses_without_telling_for_how_long_is_not_hammered()
 async def test_a_throttled_account_is_throttled_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(polling, "WORKERS", 2)
     limits = Limits(host=RateLimit(rate=100, burst=100))
-    async with fleet(20, every=timedelta(minutes=1), limits=limits, retry=Retry(), timeout=10.0) as (world, poller):
+    async with fleet(
+        20, every=timedelta(minutes=1), limits=limits, retry=Retry(), timeout=10.0
+    ) as (world, poller):
         world.fails(7, with_=code(-509, "请求过于频繁"))
         events = await poller.told(HOUR - 1)
 
@@ -779,7 +857,10 @@ async def test_a_throttled_account_is_throttled_alone(monkeypatch: pytest.Monkey
 
 @run_virtual
 async def test_a_throttle_of_one_section_is_a_partial_snapshot() -> None:
-    async with fleet(sections=["coin_exp", "vip_info"], retry=Retry(), timeout=10.0) as (world, poller):
+    async with fleet(sections=["coin_exp", "vip_info"], retry=Retry(), timeout=10.0) as (
+        world,
+        poller,
+    ):
         world.fails(1, with_=code(-799, "请求过于频繁"), sections=["vip_info"])
         (taken,) = await poller.told(EVERY - 1)
 
@@ -787,18 +868,25 @@ async def test_a_throttle_of_one_section_is_a_partial_snapshot() -> None:
         assert isinstance(taken.snapshot.failures["vip_info"], RateLimited)
 
 
-# --- changes -------------------------------------------------------------------------------------------------------
+# --- changes --------------------------------------------------------------------------------------
 
 
 @run_virtual
-async def test_the_first_snapshot_is_a_baseline_and_a_change_is_told_once_after_its_snapshot() -> None:
+async def test_the_first_snapshot_is_a_baseline_and_a_change_is_told_once_after_its_snapshot() -> (
+    None
+):
     async with fleet(sections=ALL_SECTIONS) as (world, poller):
         events = await poller.told(3 * EVERY - 1)
         assert [type(event) for event in events] == [SnapshotTaken] * 3
         world.becomes(1, "coin_exp", 30)
         events = await poller.told(3 * EVERY)
 
-        assert [type(event) for event in events] == [SnapshotTaken, Changed, SnapshotTaken, SnapshotTaken]
+        assert [type(event) for event in events] == [
+            SnapshotTaken,
+            Changed,
+            SnapshotTaken,
+            SnapshotTaken,
+        ]
         match events[1]:
             case Changed(account, changes, snapshot):
                 assert (account, snapshot) == (name_of(1), events[0].snapshot)
@@ -868,19 +956,25 @@ async def test_a_store_with_an_older_snapshot_tells_what_changed_meanwhile() -> 
 
 @attrs.define
 class Moment:
-    """One poll of the model: each section's value, or None where it fails, and whether the program restarts before."""
+    """One poll of the model: each section's value, or None where it fails, and whether the program
+    restarts before.
+    """
 
     coin_exp: int | None
     realname_status: int | None
     restart: bool
 
 
-moments = st.builds(Moment, st.none() | st.integers(0, 2), st.none() | st.sampled_from([0, 1, 7]), st.booleans())
+moments = st.builds(
+    Moment, st.none() | st.integers(0, 2), st.none() | st.sampled_from([0, 1, 7]), st.booleans()
+)
 
 
 @fuzz
 @given(story=st.lists(moments, min_size=1, max_size=12))
-def test_what_is_told_is_what_differs_from_the_last_known_values_also_across_restarts(story: list[Moment]) -> None:
+def test_what_is_told_is_what_differs_from_the_last_known_values_also_across_restarts(
+    story: list[Moment],
+) -> None:
     run_virtual(live_through)(story)
 
 
@@ -894,7 +988,9 @@ async def live_through(story: list[Moment]) -> None:
                 break
             chapter.append(moment)
         story = story[len(chapter) :]
-        async with fleet(sections=["coin_exp", "realname_status"], every=timedelta(seconds=1), store=store) as (
+        async with fleet(
+            sections=["coin_exp", "realname_status"], every=timedelta(seconds=1), store=store
+        ) as (
             world,
             poller,
         ):
@@ -910,10 +1006,14 @@ async def live_through(story: list[Moment]) -> None:
                     events += await poller.told(0.01)
 
                 changed = [
-                    (change.path, change.old, change.new) for event in of(Changed, events) for change in event.changes
+                    (change.path, change.old, change.new)
+                    for event in of(Changed, events)
+                    for change in event.changes
                 ]
                 expected = [
-                    (name, known[name], value) for name, value in good.items() if known.get(name, value) != value
+                    (name, known[name], value)
+                    for name, value in good.items()
+                    if known.get(name, value) != value
                 ]
                 assert sorted(changed) == sorted(expected)
                 assert type(events[0]) is (SnapshotTaken if good else PollFailed)
@@ -987,15 +1087,22 @@ async def test_a_store_that_can_not_load_is_logged_and_what_changed_is_told_when
     async with fleet(store=store) as (_, poller):
         events = await poller.told(2 * EVERY)
         assert [type(event) for event in events] == [SnapshotTaken] * 2
-        assert "account-1: what is known can't be read, so no change is told: no such device" in caplog.text
+        assert (
+            "account-1: what is known can't be read, so no change is told: no such device"
+            in caplog.text
+        )
         store.broken = set()
         events = await poller.told(2 * EVERY)
 
-        assert [event.changes for event in of(Changed, events)] == [(Change(path="coin_exp", old=10, new=20),)]
+        assert [event.changes for event in of(Changed, events)] == [
+            (Change(path="coin_exp", old=10, new=20),)
+        ]
 
 
 @run_virtual
-async def test_a_store_that_fails_for_hours_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_store_that_fails_for_hours_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     store = BadStore()
     store.broken = {"save"}
     async with fleet(100, store=store) as (_, poller):
@@ -1068,10 +1175,14 @@ async def test_a_removed_account_is_not_saved_after_it_was_forgotten() -> None:
 
 async def test_the_memory_store_gives_back_what_it_keeps() -> None:
     store = MemoryStore()
-    full = AccountSnapshot(taken_at=WALL, **{name.removeprefix("get_"): record for name, record in EXPECTED.items()})
+    full = AccountSnapshot(
+        taken_at=WALL, **{name.removeprefix("get_"): record for name, record in EXPECTED.items()}
+    )
     await store.save("full", full)
     odd = attrs.evolve(
-        full, realname_status=RealnameStatus(9), vip_info=attrs.evolve(full.vip_info, vip_status=VipStatus(7))
+        full,
+        realname_status=RealnameStatus(9),
+        vip_info=attrs.evolve(full.vip_info, vip_status=VipStatus(7)),
     )
     await store.save("odd", odd)
 
@@ -1084,7 +1195,7 @@ async def test_the_memory_store_gives_back_what_it_keeps() -> None:
         Poller(SessionManager(), store=store, track_changes=False)
 
 
-# --- the program's side --------------------------------------------------------------------------------------------
+# --- the program's side ---------------------------------------------------------------------------
 
 
 @run_virtual
@@ -1143,7 +1254,9 @@ async def test_an_iterator_that_is_given_up_loses_no_event() -> None:
 
 
 @run_virtual
-async def test_the_iterator_in_another_task_ends_even_if_the_poller_is_left_before_it_began() -> None:
+async def test_the_iterator_in_another_task_ends_even_if_the_poller_is_left_before_it_began() -> (
+    None
+):
     async with world_and_manager() as (_, manager):
         async with Fleet(manager) as poller:
             listener = asyncio.create_task(poller.told())
@@ -1217,7 +1330,7 @@ async def test_a_second_cancellation_does_not_leave_polls_behind() -> None:
         await task
 
 
-# --- the manager ---------------------------------------------------------------------------------------------------
+# --- the manager ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("busy", ["idle", "fetching", "pausing"])
@@ -1264,7 +1377,9 @@ async def test_a_poller_that_breaks_down_while_it_is_left_leaves_no_task() -> No
 
 
 @run_virtual
-async def test_an_error_of_the_body_comes_before_the_poller_s_own(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_of_the_body_comes_before_the_poller_s_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with world_and_manager() as (_, manager):
         with pytest.raises(Odd):  # noqa: PT012
             async with Fleet(manager, sections=COIN_EXP) as poller:
@@ -1317,7 +1432,7 @@ async def test_another_thread_is_told_that_it_may_not_add() -> None:
         assert sum(poller.stats().accounts.values()) == 1
 
 
-# --- bad input -----------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 @run_virtual
@@ -1341,10 +1456,14 @@ async def test_bad_input_gets_an_error_that_names_it() -> None:
             with pytest.raises(ValueError, match="sections: expected some of"):
                 Poller(poller._manager, sections=sections)
 
-        assert poller.stats().accounts[AccountState.WAITING] + poller.stats().accounts[AccountState.POLLING] == 1
+        assert (
+            poller.stats().accounts[AccountState.WAITING]
+            + poller.stats().accounts[AccountState.POLLING]
+            == 1
+        )
 
 
-# --- budgets -------------------------------------------------------------------------------------------------------
+# --- budgets --------------------------------------------------------------------------------------
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -1357,21 +1476,30 @@ async def test_an_overload_is_told_once_with_both_figures_and_the_interval_that_
 ) -> None:
     limits = Limits(host=RateLimit(rate=2, burst=12), account=None)
     every = timedelta(minutes=1)
-    async with fleet(50, sections=ALL_SECTIONS, every=every, limits=limits) as (_, poller):  # each 6 calls of api
+    async with fleet(50, sections=ALL_SECTIONS, every=every, limits=limits) as (
+        _,
+        poller,
+    ):  # each 6 calls of api
         await poller.told(MINUTE)
         poller.add(name_of(51), credential(51))
         await poller.told(MINUTE)
 
     assert warnings(caplog) == [
-        "50 accounts need 5 calls a second of api.bilibili.com, the limits give 2: all are polled in turn, but later; "
+        "50 accounts need 5 calls a second of api.bilibili.com, the limits give 2: all "
+        "are polled in turn, but later; "
         "intervals 2.50 times as long would fit, as 150 s instead of 60 s"
     ]
 
 
 @run_virtual
-async def test_an_interval_as_long_as_the_warning_says_fits(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_interval_as_long_as_the_warning_says_fits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     limits = Limits(host=RateLimit(rate=2, burst=12), account=None)
-    async with fleet(50, sections=ALL_SECTIONS, every=timedelta(seconds=150), limits=limits) as (_, poller):
+    async with fleet(50, sections=ALL_SECTIONS, every=timedelta(seconds=150), limits=limits) as (
+        _,
+        poller,
+    ):
         await poller.told(10 * 150)
 
         assert poller.stats().lag_p99 < 1.5
@@ -1379,14 +1507,25 @@ async def test_an_interval_as_long_as_the_warning_says_fits(caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize(
-    "hosts", [{}, {"api": "http://127.0.0.1:1", "www": "http://127.0.0.1:1", "passport": "http://127.0.0.1:1"}]
+    "hosts",
+    [
+        {},
+        {
+            "api": "http://127.0.0.1:1",
+            "www": "http://127.0.0.1:1",
+            "passport": "http://127.0.0.1:1",
+        },
+    ],
 )
 @run_virtual
 async def test_hosts_that_are_one_share_one_budget_also_in_the_warning(
     hosts: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = Limits(host=RateLimit(rate=7, burst=12), account=None)
-    async with fleet(600, sections=ALL_SECTIONS, limits=limits, hosts=Hosts(**hosts)) as (_, poller):
+    async with fleet(600, sections=ALL_SECTIONS, limits=limits, hosts=Hosts(**hosts)) as (
+        _,
+        poller,
+    ):
         await poller.told(1)
 
     assert len(warnings(caplog)) == bool(hosts)
@@ -1394,7 +1533,9 @@ async def test_hosts_that_are_one_share_one_budget_also_in_the_warning(
 
 
 @run_virtual
-async def test_only_what_the_credentials_can_ask_for_counts_as_load(caplog: pytest.LogCaptureFixture) -> None:
+async def test_only_what_the_credentials_can_ask_for_counts_as_load(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     limits = Limits(host=RateLimit(rate=1, burst=12), account=None)
     async with fleet(0, sections=ALL_SECTIONS, limits=limits) as (_, poller):
         for number in range(120):  # a token is good for 5 sections of api, a cookie for 6
@@ -1417,7 +1558,9 @@ async def test_only_what_the_credentials_can_ask_for_counts_as_load(caplog: pyte
 
 
 @run_virtual
-async def test_in_overload_all_accounts_are_polled_equally_often(caplog: pytest.LogCaptureFixture) -> None:
+async def test_in_overload_all_accounts_are_polled_equally_often(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     limits = Limits(host=RateLimit(rate=0.25, burst=1), account=None)
     async with fleet(300, limits=limits, random=Random(3).random) as (world, poller):
         await poller.told(20 * EVERY)
@@ -1438,7 +1581,9 @@ async def test_accounts_with_different_intervals_keep_them() -> None:
 
         for number in range(1, 31):
             first, *_ = starts = world.starts(number)
-            assert starts == pytest.approx([first + 60 * number * turn for turn in range(len(starts))])
+            assert starts == pytest.approx(
+                [first + 60 * number * turn for turn in range(len(starts))]
+            )
             assert len(starts) in (10 * 60 // number, 10 * 60 // number + 1)
 
 
@@ -1446,7 +1591,9 @@ async def test_accounts_with_different_intervals_keep_them() -> None:
 async def test_in_overload_accounts_with_different_intervals_come_late_by_the_same_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(polling, "WORKERS", 2)  # so that it is the poller who chooses, not the limiter
+    monkeypatch.setattr(
+        polling, "WORKERS", 2
+    )  # so that it is the poller who chooses, not the limiter
     limits = Limits(host=RateLimit(rate=0.1, burst=1), account=None)
     every = {number: 100 if number <= 10 else 1000 for number in range(1, 31)}
     async with fleet(0, limits=limits) as (world, poller):
@@ -1457,14 +1604,22 @@ async def test_in_overload_accounts_with_different_intervals_come_late_by_the_sa
         # 10 / (100 + late) + 20 / (1000 + late) = 0.1
         late = (math.sqrt(800**2 + 4 * 20_000) - 800) / 2
         for number, starts in ((number, world.starts(number)) for number in every):
-            assert (starts[-1] - starts[5]) / (len(starts) - 6) == pytest.approx(every[number] + late, abs=20)
+            assert (starts[-1] - starts[5]) / (len(starts) - 6) == pytest.approx(
+                every[number] + late, abs=20
+            )
 
 
 @run_virtual
 async def test_stats_tell_how_it_stands() -> None:
     async with fleet(10, every=timedelta(seconds=10), latency=1.0) as (world, poller):
         empty = poller.stats()
-        assert (empty.polls, empty.failures, empty.lag_p50, empty.lag_p99, empty.throttled) == (0, 0, 0, 0, 0)
+        assert (empty.polls, empty.failures, empty.lag_p50, empty.lag_p99, empty.throttled) == (
+            0,
+            0,
+            0,
+            0,
+            0,
+        )
         world.fails(1, with_=GONE)
         await poller.told(100)
         poller.pause(name_of(2))
@@ -1484,12 +1639,18 @@ async def test_stats_tell_how_it_stands() -> None:
         assert (stats.lag_p50, stats.lag_p99) == (0, pytest.approx(0, abs=1e-6))
         assert stats.polls == len(world.sent) - stats.accounts[AccountState.POLLING]
         assert stats.failures >= 5
-        await asyncio.sleep(60)  # nobody listens: at first each tells once, then all who can are polling
+        await asyncio.sleep(
+            60
+        )  # nobody listens: at first each tells once, then all who can are polling
 
     async with fleet(100, every=timedelta(seconds=10)) as (_, poller):
         await asyncio.sleep(50)
         stats = poller.stats()
-        assert stats.accounts == {**dict.fromkeys(AccountState, 0), AccountState.POLLING: 64, AccountState.WAITING: 36}
+        assert stats.accounts == {
+            **dict.fromkeys(AccountState, 0),
+            AccountState.POLLING: 64,
+            AccountState.WAITING: 36,
+        }
         assert stats.lag_p50 == 0
         assert 40 < stats.lag_p99 < 50  # those who wait for their turn count too
 
@@ -1503,16 +1664,24 @@ async def test_status_tells_of_one_account() -> None:
         assert (status.state, status.next_at, status.polls) == (AccountState.POLLING, None, 0)
         await poller.told(1)
         status = poller.status(name_of(1))
-        assert (status.state, status.polls, status.every) == (AccountState.WAITING, 1, timedelta(seconds=10))
+        assert (status.state, status.polls, status.every) == (
+            AccountState.WAITING,
+            1,
+            timedelta(seconds=10),
+        )
         assert status.next_at is not None
         assert seconds(status.next_at) == pytest.approx(10, abs=1e-3)
 
 
 def test_events_pickle_and_show_what_they_are() -> None:
-    snapshot = AccountSnapshot(taken_at=WALL, coin_exp=1, failures={"vip_info": TransportError("reset")})
+    snapshot = AccountSnapshot(
+        taken_at=WALL, coin_exp=1, failures={"vip_info": TransportError("reset")}
+    )
     events: list[PollEvent] = [
         SnapshotTaken("alice", snapshot),
-        Changed("alice", (Change(path="coin_exp", old=1, new=2),), attrs.evolve(snapshot, failures={})),
+        Changed(
+            "alice", (Change(path="coin_exp", old=1, new=2),), attrs.evolve(snapshot, failures={})
+        ),
         PollFailed("alice", ProtocolError("HTTP 500", status=500), WALL),
         AccountExpired("alice", NotLoggedIn("账号未登录", code=-101)),
         AccountParked("alice", RiskControlled("风控校验失败", code=-352)),
@@ -1524,7 +1693,7 @@ def test_events_pickle_and_show_what_they_are() -> None:
         assert twin.account == "alice"
 
 
-# --- everything at once --------------------------------------------------------------------------------------------
+# --- everything at once ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -1538,7 +1707,15 @@ async def test_whatever_is_done_to_it_every_account_keeps_being_polled_and_never
     limits = Limits.none() if seed % 2 else Limits(host=RateLimit(rate=10, burst=2), account=None)
     every = timedelta(seconds=30)
     store = BadStore(BiliError("no"))
-    async with fleet(0, every=every, limits=limits, random=chance.random, store=store, retry=Retry(), timeout=10.0) as (
+    async with fleet(
+        0,
+        every=every,
+        limits=limits,
+        random=chance.random,
+        store=store,
+        retry=Retry(),
+        timeout=10.0,
+    ) as (
         world,
         poller,
     ):
@@ -1548,7 +1725,9 @@ async def test_whatever_is_done_to_it_every_account_keeps_being_polled_and_never
             if roll < 0.05:
                 return chance.choice([DEAD_LOGIN, RISK])()
             if roll < 0.2:
-                return chance.choice([GONE, status(429), status(412, Retry_After="30"), code(-509), status(500)])()
+                return chance.choice(
+                    [GONE, status(429), status(412, Retry_After="30"), code(-509), status(500)]
+                )()
             world.becomes(sent.account, "coin_exp", chance.randrange(3))
             return None
 
@@ -1558,7 +1737,9 @@ async def test_whatever_is_done_to_it_every_account_keeps_being_polled_and_never
 
         async def listen() -> None:
             async for event in poller:
-                assert int(event.account.split("-")[1]) in polled, "an account that was removed has told"
+                assert int(event.account.split("-")[1]) in polled, (
+                    "an account that was removed has told"
+                )
                 told[type(event)] += 1
                 if chance.random() < 0.2:
                     await asyncio.sleep(chance.choice([0, 0.01, 1]))
@@ -1569,13 +1750,19 @@ async def test_whatever_is_done_to_it_every_account_keeps_being_polled_and_never
             world.latency = chance.choice([0, 0.1, 0.1, 2, 9])
             store.broken = chance.choice([set(), set(), {"load"}, {"save"}])
             if number not in polled:
-                poller.add(name_of(number), credential(number), every=chance.choice([None, timedelta(seconds=5)]))
+                poller.add(
+                    name_of(number),
+                    credential(number),
+                    every=chance.choice([None, timedelta(seconds=5)]),
+                )
                 polled.add(number)
             elif (roll := chance.random()) < 0.1:
                 poller.remove(name_of(number))
                 polled.discard(number)
             else:
-                steer = chance.choice([poller.pause, poller.resume, poller.resume, poller.poll_now, "credential"])
+                steer = chance.choice(
+                    [poller.pause, poller.resume, poller.resume, poller.poll_now, "credential"]
+                )
                 if steer == "credential":
                     poller.replace_credential(name_of(number), credential(number, f"secret{roll}"))
                 else:
@@ -1600,10 +1787,13 @@ async def test_whatever_is_done_to_it_every_account_keeps_being_polled_and_never
         assert len(told) >= 4
     for listener in listeners:
         await listener
-    assert {poller.status(name).state for name in poller._accounts} <= {AccountState.WAITING, AccountState.POLLING}
+    assert {poller.status(name).state for name in poller._accounts} <= {
+        AccountState.WAITING,
+        AccountState.POLLING,
+    }
 
 
-# --- over a real socket --------------------------------------------------------------------------------------------
+# --- over a real socket ---------------------------------------------------------------------------
 
 
 async def test_it_polls_a_real_server_and_tells_what_changes() -> None:
@@ -1628,7 +1818,10 @@ async def test_it_polls_a_real_server_and_tells_what_changes() -> None:
 
 
 async def test_leaving_takes_less_than_a_second_while_a_real_server_hangs() -> None:
-    async with Sandbox() as sandbox, SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager:
+    async with (
+        Sandbox() as sandbox,
+        SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager,
+    ):
         sandbox.fault(None, Fault.hang())
         before = asyncio.all_tasks()
         async with Poller(manager, every=timedelta(seconds=0.1)) as poller:

@@ -33,10 +33,13 @@ def test_a_whole_program_runs_and_prints_the_account(program, monkeypatch, capsy
         for name in ("BILI_SESSDATA", "BILI_DEDE_USER_ID", "BILI_JCT", "BILI_ACCESS_KEY"):
             monkeypatch.delenv(name, raising=False)
         credential = account.credential
-        monkeypatch.setenv("BILI_COOKIE", f"SESSDATA={credential.sessdata}; DedeUserID={credential.dede_user_id}")
+        monkeypatch.setenv(
+            "BILI_COOKIE", f"SESSDATA={credential.sessdata}; DedeUserID={credential.dede_user_id}"
+        )
         # The program talks to the real hosts; only where they are is replaced.
         monkeypatch.setattr(
-            "bili_account_async.open_session", lambda credential: open_session(credential, hosts=sandbox.hosts)
+            "bili_account_async.open_session",
+            lambda credential: open_session(credential, hosts=sandbox.hosts),
         )
         module(program)
     assert "小明" in capsys.readouterr().out
@@ -44,7 +47,10 @@ def test_a_whole_program_runs_and_prints_the_account(program, monkeypatch, capsy
 
 async def test_the_bot_answers_and_says_so_when_it_cannot():
     bot_class = module(block_with("class Bot")).Bot
-    async with Sandbox() as sandbox, SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager:
+    async with (
+        Sandbox() as sandbox,
+        SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager,
+    ):
         account = sandbox.add_account(uname="小明")
         bot = bot_class(manager, account.credential)
         assert await bot.on_command_who() == "I am 小明"
@@ -53,7 +59,10 @@ async def test_the_bot_answers_and_says_so_when_it_cannot():
 
 
 async def test_the_snapshot_example_prints_what_changed(capsys):
-    async with Sandbox() as sandbox, SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager:
+    async with (
+        Sandbox() as sandbox,
+        SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager,
+    ):
         account = sandbox.add_account(uname="小明")
         me = manager.session(account.credential)
 
@@ -70,7 +79,10 @@ async def test_the_snapshot_example_prints_what_changed(capsys):
 
 async def test_the_error_example_tells_income_and_a_dead_login():
     coins_of_the_week = module(block_with("coins_of_the_week")).coins_of_the_week
-    async with Sandbox() as sandbox, SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager:
+    async with (
+        Sandbox() as sandbox,
+        SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager,
+    ):
         account = sandbox.add_account(history=[])
         account.earn(3)
         account.tip()
@@ -82,7 +94,10 @@ async def test_the_error_example_tells_income_and_a_dead_login():
 
 async def test_the_poller_example_prints_changes_failures_and_dead_logins(capsys):
     watch = module(block_with("async def watch")).watch
-    async with Sandbox() as sandbox, SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager:
+    async with (
+        Sandbox() as sandbox,
+        SessionManager(hosts=sandbox.hosts, limits=Limits.none()) as manager,
+    ):
         account = sandbox.add_account()
         account.log_out()
         task = asyncio.create_task(watch(manager, {"alice": account.credential}))

@@ -1,4 +1,6 @@
-"""Records are plain values that nobody can change, and enums take what a server may say tomorrow."""
+"""Records are plain values that nobody can change, and enums take what a server
+may say tomorrow.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ FIELDS = {
     "DailyRewards": "login watch coins share email tel safe_question identify_card",
     "VipInfo": "mid vip_type vip_status vip_due_date vip_pay_type theme_type",
     "SecurityInfo": "account_info account_safe account_sns account_other",
-    "BindingInfo": "hide_tel hide_mail bind_tel bind_mail tel_verify mail_verify unneeded_check realname_certified",
+    "BindingInfo": "hide_tel hide_mail bind_tel bind_mail tel_verify mail_verify "
+    "unneeded_check realname_certified",
     "PasswordSafety": "score score_new pwd_level security",
     "SnsBindings": "weibo_bind qq_bind wechat_bind",
     "OtherSecurity": "skip_verify",
@@ -66,7 +69,7 @@ def log(*deltas: str) -> CoinLog:
     return CoinLog(entries=tuple(map(entry, deltas)), count=len(deltas))
 
 
-# --- records -------------------------------------------------------------------------------------------------------
+# --- records --------------------------------------------------------------------------------------
 
 
 def test_the_records_and_enums_are_those_of_the_contract() -> None:
@@ -100,7 +103,9 @@ def test_a_record_is_frozen_slotted_and_keyword_only(cls: Any, data: st.DataObje
 @every_record
 @fuzz
 @given(data=st.data())
-def test_a_record_survives_pickle_and_copy_with_its_value_type_and_hash(cls: Any, data: st.DataObject) -> None:
+def test_a_record_survives_pickle_and_copy_with_its_value_type_and_hash(
+    cls: Any, data: st.DataObject
+) -> None:
     record = data.draw(values(cls))
     for twin in (
         *(pickle.loads(pickle.dumps(record, protocol)) for protocol in PROTOCOLS),
@@ -120,10 +125,13 @@ def test_a_record_without_one_of_its_fields_can_not_be_made(cls: Any) -> None:
 
 def test_records_compare_by_value_and_can_be_members_of_a_set() -> None:
     info = EXPECTED["get_account_info"]
-    assert {info, attrs.evolve(info), attrs.evolve(info, sign="")} == {info, attrs.evolve(info, sign="")}
+    assert {info, attrs.evolve(info), attrs.evolve(info, sign="")} == {
+        info,
+        attrs.evolve(info, sign=""),
+    }
 
 
-# --- the coin log's sums -------------------------------------------------------------------------------------------
+# --- the coin log's sums --------------------------------------------------------------------------
 
 
 def test_the_documented_coin_log_sums_to_exact_decimals() -> None:
@@ -139,17 +147,30 @@ def test_the_documented_coin_log_sums_to_exact_decimals() -> None:
         (("-1", "-0.7"), "0", "1.7", "-1.7"),
         (("0", "-0.0"), "0", "0", "0"),
         (("0.1", "-0.3"), "0.1", "0.3", "-0.2"),
-        (("1E+28", "0.1"), "10000000000000000000000000000.1", "0", "10000000000000000000000000000.1"),
+        (
+            ("1E+28", "0.1"),
+            "10000000000000000000000000000.1",
+            "0",
+            "10000000000000000000000000000.1",
+        ),
     ],
 )
-def test_sums_are_exact_whatever_the_decimals(deltas: tuple[str, ...], income: str, spending: str, net: str) -> None:
+def test_sums_are_exact_whatever_the_decimals(
+    deltas: tuple[str, ...], income: str, spending: str, net: str
+) -> None:
     made = log(*deltas)
-    assert (made.income, made.spending, made.net) == (Decimal(income), Decimal(spending), Decimal(net))
+    assert (made.income, made.spending, made.net) == (
+        Decimal(income),
+        Decimal(spending),
+        Decimal(net),
+    )
 
 
 @fuzz
 @given(st.lists(decimals, max_size=5))
-def test_income_and_spending_are_never_negative_and_differ_by_the_net(deltas: list[Decimal]) -> None:
+def test_income_and_spending_are_never_negative_and_differ_by_the_net(
+    deltas: list[Decimal],
+) -> None:
     made = log(*map(str, deltas))
     with localcontext(prec=2000):
         assert made.income == sum((delta for delta in deltas if delta > 0), Decimal(0)) >= 0
@@ -157,7 +178,7 @@ def test_income_and_spending_are_never_negative_and_differ_by_the_net(deltas: li
         assert made.net == made.income - made.spending
 
 
-# --- enums ---------------------------------------------------------------------------------------------------------
+# --- enums ----------------------------------------------------------------------------------------
 
 
 @every_enum
@@ -228,7 +249,9 @@ def test_unknown_members_are_not_remembered(enum: Any) -> None:
     assert enum(unknown_value(enum)) not in list(enum)
 
 
-@pytest.mark.parametrize("value", [True, False, 1.0, 0.0, "1", b"1", None, Decimal(1), 1 + 0j, [1], CardType.ID_CARD])
+@pytest.mark.parametrize(
+    "value", [True, False, 1.0, 0.0, "1", b"1", None, Decimal(1), 1 + 0j, [1], CardType.ID_CARD]
+)
 def test_only_an_int_can_be_a_vip_status(value: Any) -> None:
     with pytest.raises(ValueError, match="no VipStatus"):
         VipStatus(value)
@@ -253,7 +276,9 @@ def test_names_are_looked_up_as_in_any_enum() -> None:
 
 
 def test_a_china_time_is_equal_to_the_same_moment_in_utc() -> None:
-    assert entry("1", datetime(2020, 5, 19, 8, tzinfo=CHINA)) == entry("1", datetime(2020, 5, 19, 0, tzinfo=UTC))
+    assert entry("1", datetime(2020, 5, 19, 8, tzinfo=CHINA)) == entry(
+        "1", datetime(2020, 5, 19, 0, tzinfo=UTC)
+    )
 
 
 @pytest.mark.parametrize("cls", RECORDS)

@@ -1,4 +1,7 @@
-"""Which failures are worth a retry, after how long, and how many of them there may be. Pure: no loop, no clock."""
+"""Which failures are worth a retry, after how long, and how many of them there may be.
+
+Pure: no loop, no clock.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,11 @@ GET, POST = ENDPOINTS["get_vip_info"], ENDPOINTS["update_sign"]
 @pytest.mark.parametrize(
     ("field", "bad"),
     [("attempts", bad) for bad in (0, -1, 1.5, math.nan, "3", True, None)]
-    + [(field, bad) for field in ("attempt_timeout", "backoff", "backoff_max") for bad in (0, -1, math.nan, "1", True)]
+    + [
+        (field, bad)
+        for field in ("attempt_timeout", "backoff", "backoff_max")
+        for bad in (0, -1, math.nan, "1", True)
+    ]
     + [("backoff", math.inf), ("backoff_max", math.inf)],
 )
 def test_a_retry_that_can_not_be_is_refused_by_the_name_of_its_field(field, bad):
@@ -38,7 +45,9 @@ def test_a_retry_that_can_not_be_is_refused_by_the_name_of_its_field(field, bad)
 
 
 def test_none_is_one_attempt_with_all_of_the_timeout():
-    assert attrs.evolve(Retry.none(), backoff=1.0) == Retry(attempts=1, attempt_timeout=math.inf, backoff=1.0)
+    assert attrs.evolve(Retry.none(), backoff=1.0) == Retry(
+        attempts=1, attempt_timeout=math.inf, backoff=1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,11 @@ def test_none_is_one_attempt_with_all_of_the_timeout():
     [
         (TransportError("reset"), True, False),
         (TransportError("refused", sent=False), True, True),
-        (TransportError("its TLS certificate is not valid", sent=False, certificate=True), False, False),
+        (
+            TransportError("its TLS certificate is not valid", sent=False, certificate=True),
+            False,
+            False,
+        ),
         (TransportError("its TLS certificate is not valid", certificate=True), False, False),
         (RequestTimeout("no answer within 4 s"), True, False),
         (ProtocolError("an HTTP error", status=500), True, False),
@@ -69,14 +82,25 @@ def test_none_is_one_attempt_with_all_of_the_timeout():
     ],
     ids=repr,
 )
-def test_only_what_can_pass_by_itself_is_tried_again_and_a_post_only_if_nothing_of_it_left(error, get, post):
+def test_only_what_can_pass_by_itself_is_tried_again_and_a_post_only_if_nothing_of_it_left(
+    error, get, post
+):
     assert may_retry(GET, error) == get
     assert may_retry(POST, error) == post
 
 
 def test_the_wait_is_anywhere_below_a_bound_that_doubles_up_to_its_own_bound():
     retry = Retry(backoff=0.25, backoff_max=5.0)
-    assert [retry.wait_before(n, 1.0) for n in (1, 2, 3, 4, 5, 6, 7, 10_000)] == [0.25, 0.5, 1, 2, 4, 5, 5, 5]
+    assert [retry.wait_before(n, 1.0) for n in (1, 2, 3, 4, 5, 6, 7, 10_000)] == [
+        0.25,
+        0.5,
+        1,
+        2,
+        4,
+        5,
+        5,
+        5,
+    ]
     assert retry.wait_before(3, 0.0) == 0
     assert retry.wait_before(3, 0.5) == 0.5
 

@@ -1,6 +1,8 @@
-"""The sandbox answers as the API document and its errata say, fails as ordered, and leaves nothing behind.
+"""The sandbox answers as the API document and its errata say, fails as ordered, and leaves nothing
+behind.
 
-Asked with a plain aiohttp client: that the SDK and the sandbox agree is the business of the other tests.
+Asked with a plain aiohttp client: that the SDK and the sandbox agree is the business of the other
+tests.
 """
 
 from __future__ import annotations
@@ -82,7 +84,10 @@ async def fetch(sandbox: Sandbox) -> AsyncIterator[Fetch]:
 
 def cookie(account: SandboxAccount, user_id: int | str | None = None) -> str:
     login = account.credential
-    return f"SESSDATA={login.sessdata}; DedeUserID={login.dede_user_id if user_id is None else user_id}"
+    return (
+        f"SESSDATA={login.sessdata}; "
+        f"DedeUserID={login.dede_user_id if user_id is None else user_id}"
+    )
 
 
 def access_key(account: SandboxAccount) -> dict[str, str]:
@@ -106,7 +111,9 @@ async def test_the_cookie_logs_in_everywhere(endpoint: str, sandbox: Sandbox, fe
 
 
 @pytest.mark.parametrize("endpoint", PATHS)
-async def test_the_app_token_logs_in_where_the_document_says(endpoint: str, sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_the_app_token_logs_in_where_the_document_says(
+    endpoint: str, sandbox: Sandbox, fetch: Fetch
+) -> None:
     got = await fetch(PATHS[endpoint], params=access_key(sandbox.add_account()))
     assert got.json["code"] == (-101 if endpoint in COOKIE_ONLY else 0)
 
@@ -121,17 +128,23 @@ async def test_a_zero_user_id_is_refused_where_one_is_needed(
 
 
 @pytest.mark.parametrize("endpoint", sorted(NEEDS_USER_ID))
-async def test_the_user_id_is_not_compared_with_the_account(endpoint: str, sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_the_user_id_is_not_compared_with_the_account(
+    endpoint: str, sandbox: Sandbox, fetch: Fetch
+) -> None:
     assert (await fetch(PATHS[endpoint], cookie(sandbox.add_account(), 1))).json["code"] == 0
 
 
 async def test_the_app_token_needs_no_user_id(sandbox: Sandbox, fetch: Fetch) -> None:
-    assert (await fetch(PATHS["get_security_info"], params=access_key(sandbox.add_account()))).json["code"] == 0
+    assert (await fetch(PATHS["get_security_info"], params=access_key(sandbox.add_account()))).json[
+        "code"
+    ] == 0
 
 
 @pytest.mark.parametrize("path", [*PATHS.values(), SIGN_UPDATE])
 @pytest.mark.parametrize("sent", ["", "SESSDATA=0000%2C1%2C0; DedeUserID=1"])
-async def test_nobody_and_strangers_are_not_logged_in(path: str, sent: str, sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_nobody_and_strangers_are_not_logged_in(
+    path: str, sent: str, sandbox: Sandbox, fetch: Fetch
+) -> None:
     sandbox.add_account()
     assert (await fetch(path, sent, "POST" if path == SIGN_UPDATE else "GET")).json == NOT_LOGGED_IN
 
@@ -142,7 +155,9 @@ async def test_a_raw_comma_in_sessdata_logs_nobody_in(sandbox: Sandbox, fetch: F
     assert (await fetch(ACCOUNT_INFO, sent.replace("%2C", ","))).json == NOT_LOGGED_IN
 
 
-async def test_a_login_that_died_is_refused_until_it_is_restored(sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_a_login_that_died_is_refused_until_it_is_restored(
+    sandbox: Sandbox, fetch: Fetch
+) -> None:
     account = sandbox.add_account()
     account.log_out()
     assert (await fetch(ACCOUNT_INFO, cookie(account))).json == NOT_LOGGED_IN
@@ -163,7 +178,9 @@ async def test_renewing_a_login_kills_the_old_secrets(sandbox: Sandbox, fetch: F
 async def test_each_login_sees_its_own_account(sandbox: Sandbox, fetch: Fetch) -> None:
     for account in sandbox.invent_accounts(5):
         assert (await fetch(ACCOUNT_INFO, cookie(account))).json["data"]["mid"] == account.mid
-        assert (await fetch(ACCOUNT_INFO, params=access_key(account))).json["data"]["mid"] == account.mid
+        assert (await fetch(ACCOUNT_INFO, params=access_key(account))).json["data"][
+            "mid"
+        ] == account.mid
 
 
 # What comes back.
@@ -186,9 +203,34 @@ async def test_replies_have_exactly_the_documented_fields(sandbox: Sandbox, fetc
     assert {type(bound) for bound in security["data"]["account_sns"].values()} == {int}
     assert all(reply.keys() == {"code", "message", "ttl", "data"} for reply in replies.values())
     assert {name: set(reply["data"]) for name, reply in replies.items()} == {
-        "get_account_info": {"mid", "uname", "userid", "sign", "birthday", "sex", "nick_free", "rank"},
-        "get_daily_rewards": {"login", "watch", "coins", "share", "email", "tel", "safe_question", "identify_card"},
-        "get_vip_info": {"mid", "vip_type", "vip_status", "vip_due_date", "vip_pay_type", "theme_type"},
+        "get_account_info": {
+            "mid",
+            "uname",
+            "userid",
+            "sign",
+            "birthday",
+            "sex",
+            "nick_free",
+            "rank",
+        },
+        "get_daily_rewards": {
+            "login",
+            "watch",
+            "coins",
+            "share",
+            "email",
+            "tel",
+            "safe_question",
+            "identify_card",
+        },
+        "get_vip_info": {
+            "mid",
+            "vip_type",
+            "vip_status",
+            "vip_due_date",
+            "vip_pay_type",
+            "theme_type",
+        },
         "get_realname_status": {"status"},
         "get_realname_application": {"status", "remark", "realname", "card", "card_type"},
         "get_coin_log": {"list", "count"},
@@ -196,15 +238,21 @@ async def test_replies_have_exactly_the_documented_fields(sandbox: Sandbox, fetc
 
 
 async def test_options_and_attributes_show_in_the_replies(sandbox: Sandbox, fetch: Fetch) -> None:
-    account = sandbox.add_account(uname="小明", vip_status=9, realname_certified=False, bind_mail=False, coin_exp=60)
+    account = sandbox.add_account(
+        uname="小明", vip_status=9, realname_certified=False, bind_mail=False, coin_exp=60
+    )
     account.sign = "你好"
     info = (await fetch(ACCOUNT_INFO, cookie(account))).json["data"]
     assert (info["uname"], info["sign"]) == ("小明", "你好")
     assert (await fetch(PATHS["get_vip_info"], cookie(account))).json["data"]["vip_status"] == 9
     rewards = (await fetch(PATHS["get_daily_rewards"], cookie(account))).json["data"]
     assert (rewards["identify_card"], rewards["email"], rewards["coins"]) == (False, False, 60)
-    assert (await fetch(PATHS["get_realname_status"], cookie(account))).json["data"] == {"status": 0}
-    assert (await fetch(PATHS["get_realname_application"], cookie(account))).json["data"]["status"] == 3
+    assert (await fetch(PATHS["get_realname_status"], cookie(account))).json["data"] == {
+        "status": 0
+    }
+    assert (await fetch(PATHS["get_realname_application"], cookie(account))).json["data"][
+        "status"
+    ] == 3
 
 
 async def test_the_coin_log_shows_the_last_week_newest_first_in_china_time(
@@ -249,12 +297,18 @@ async def test_tips_bring_experience_up_to_fifty_until_midnight_in_china(
         account.tip(coins=10)
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", ACCOUNT_INFO), ("HEAD", ACCOUNT_INFO), ("GET", SIGN_UPDATE)])
-async def test_a_wrong_method_is_405(method: str, path: str, sandbox: Sandbox, fetch: Fetch) -> None:
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", ACCOUNT_INFO), ("HEAD", ACCOUNT_INFO), ("GET", SIGN_UPDATE)]
+)
+async def test_a_wrong_method_is_405(
+    method: str, path: str, sandbox: Sandbox, fetch: Fetch
+) -> None:
     assert (await fetch(path, cookie(sandbox.add_account()), method)).status == 405
 
 
-async def test_an_unknown_path_is_404_with_a_page_for_people(fetch: Fetch, sandbox: Sandbox) -> None:
+async def test_an_unknown_path_is_404_with_a_page_for_people(
+    fetch: Fetch, sandbox: Sandbox
+) -> None:
     got = await fetch("/x/nothing")
     assert (got.status, got.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
     assert sandbox.requests[-1].endpoint is None
@@ -263,9 +317,13 @@ async def test_an_unknown_path_is_404_with_a_page_for_people(fetch: Fetch, sandb
 # The sign.
 
 
-async def test_a_sign_shows_only_after_its_review(sandbox: Sandbox, fetch: Fetch, clock: Clock) -> None:
+async def test_a_sign_shows_only_after_its_review(
+    sandbox: Sandbox, fetch: Fetch, clock: Clock
+) -> None:
     account = sandbox.add_account(sign="旧")
-    got = await fetch(SIGN_UPDATE, cookie(account), "POST", data={"user_sign": "新 & 100%", **csrf(account)})
+    got = await fetch(
+        SIGN_UPDATE, cookie(account), "POST", data={"user_sign": "新 & 100%", **csrf(account)}
+    )
     assert got.json == {"code": 0, "message": "0", "ttl": 1}
     assert (await fetch(ACCOUNT_INFO, cookie(account))).json["data"]["sign"] == "旧"
     clock.time += timedelta(seconds=60)
@@ -273,9 +331,13 @@ async def test_a_sign_shows_only_after_its_review(sandbox: Sandbox, fetch: Fetch
 
 
 @pytest.mark.parametrize("form", [{}, {"user_sign": ""}])
-async def test_an_empty_or_missing_sign_clears_it(form: dict[str, str], sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_an_empty_or_missing_sign_clears_it(
+    form: dict[str, str], sandbox: Sandbox, fetch: Fetch
+) -> None:
     account = sandbox.add_account(sign="旧")
-    assert (await fetch(SIGN_UPDATE, cookie(account), "POST", data=form | csrf(account))).json["code"] == 0
+    assert (await fetch(SIGN_UPDATE, cookie(account), "POST", data=form | csrf(account))).json[
+        "code"
+    ] == 0
     account.finish_review()
     assert account.sign == ""
 
@@ -288,8 +350,12 @@ async def test_the_cookie_needs_csrf(form: dict[str, str], sandbox: Sandbox, fet
 
 async def test_the_app_token_in_the_form_needs_no_csrf(sandbox: Sandbox, fetch: Fetch) -> None:
     account = sandbox.add_account()
-    assert (await fetch(SIGN_UPDATE, method="POST", data={"user_sign": "好", **access_key(account)})).json["code"] == 0
-    assert (await fetch(SIGN_UPDATE, method="POST", params=access_key(account))).json == NOT_LOGGED_IN
+    assert (
+        await fetch(SIGN_UPDATE, method="POST", data={"user_sign": "好", **access_key(account)})
+    ).json["code"] == 0
+    assert (
+        await fetch(SIGN_UPDATE, method="POST", params=access_key(account))
+    ).json == NOT_LOGGED_IN
 
 
 @pytest.mark.parametrize(
@@ -306,12 +372,18 @@ async def test_signs_are_judged_as_documented(
     sign: str, code: int, message: str, sandbox: Sandbox, fetch: Fetch
 ) -> None:
     account = sandbox.add_account()
-    got = await fetch(SIGN_UPDATE, cookie(account), "POST", data={"user_sign": sign, **csrf(account)})
+    got = await fetch(
+        SIGN_UPDATE, cookie(account), "POST", data={"user_sign": sign, **csrf(account)}
+    )
     assert (got.json["code"], got.json["message"]) == (code, message)
 
 
-@pytest.mark.parametrize("body", [{"json": {"csrf": "x"}}, {"data": b"csrf"}, {"data": b"csrf=1&csrf=2"}])
-async def test_what_is_no_form_is_a_bad_request(body: dict[str, Any], sandbox: Sandbox, fetch: Fetch) -> None:
+@pytest.mark.parametrize(
+    "body", [{"json": {"csrf": "x"}}, {"data": b"csrf"}, {"data": b"csrf=1&csrf=2"}]
+)
+async def test_what_is_no_form_is_a_bad_request(
+    body: dict[str, Any], sandbox: Sandbox, fetch: Fetch
+) -> None:
     got = await fetch(SIGN_UPDATE, cookie(sandbox.add_account()), "POST", **body)
     assert got.json == {"code": -400, "message": "请求错误", "ttl": 1}
 
@@ -319,18 +391,26 @@ async def test_what_is_no_form_is_a_bad_request(body: dict[str, Any], sandbox: S
 # Faults.
 
 
-async def test_a_fault_with_times_happens_so_often_and_in_the_order_given(sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_a_fault_with_times_happens_so_often_and_in_the_order_given(
+    sandbox: Sandbox, fetch: Fetch
+) -> None:
     sent = cookie(sandbox.add_account())
     sandbox.fault("get_account_info", Fault.status(503, retry_after=2), times=2)
     sandbox.fault(None, Fault.code(-352), times=1)
-    assert (await fetch(PATHS["get_coin_log"], sent)).json == {"code": -352, "message": "风控校验失败", "ttl": 1}
+    assert (await fetch(PATHS["get_coin_log"], sent)).json == {
+        "code": -352,
+        "message": "风控校验失败",
+        "ttl": 1,
+    }
     answers = [await fetch(ACCOUNT_INFO, sent) for _ in range(3)]
     assert [got.status for got in answers] == [503, 503, 200]
     assert answers[0].headers["Retry-After"] == "2"
     assert answers[2].json["code"] == 0
 
 
-async def test_a_standing_fault_goes_on_until_cleared_and_spares_other_accounts(sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_a_standing_fault_goes_on_until_cleared_and_spares_other_accounts(
+    sandbox: Sandbox, fetch: Fetch
+) -> None:
     ill, well = sandbox.invent_accounts(2)
     sandbox.fault(None, Fault.code(-509), account=ill)
     assert [(await fetch(ACCOUNT_INFO, cookie(ill))).json["code"] for _ in range(3)] == [-509] * 3
@@ -349,25 +429,34 @@ async def test_a_standing_fault_goes_on_until_cleared_and_spares_other_accounts(
         (Fault.two_documents(-509), None),
     ],
 )
-async def test_a_body_can_be_anything(fault: Fault, body: bytes | None, sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_a_body_can_be_anything(
+    fault: Fault, body: bytes | None, sandbox: Sandbox, fetch: Fetch
+) -> None:
     sandbox.fault("get_realname_status", fault)
-    got = await fetch(PATHS["get_realname_status"], cookie(sandbox.add_account(realname_certified=True)))
+    got = await fetch(
+        PATHS["get_realname_status"], cookie(sandbox.add_account(realname_certified=True))
+    )
     good = b'{"code": 0, "message": "0", "ttl": 1, "data": {"status": 1}}'
     wanted = {
         "data changed": good.replace(b'{"status": 1}', b'{"status": 2, "new": 1}'),
-        "two documents, -509 first": '{"code": -509, "message": "请求过于频繁", "ttl": 1}'.encode() + good,
+        "two documents, -509 first": '{"code": -509, "message": "请求过于频繁", "ttl": 1}'.encode()
+        + good,
     }
     assert got.body == (wanted[fault.name] if body is None else body)
 
 
-async def test_html_can_come_under_200_and_cookies_with_anything(sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_html_can_come_under_200_and_cookies_with_anything(
+    sandbox: Sandbox, fetch: Fetch
+) -> None:
     sandbox.fault(None, Fault.html(), Fault.set_cookie("SESSDATA=decoy; Path=/", "a=b"))
     got = await fetch(ACCOUNT_INFO)
     assert (got.status, got.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert got.headers.getall("Set-Cookie") == ["SESSDATA=decoy; Path=/", "a=b"]
 
 
-async def test_a_truncated_body_ends_before_its_content_length(sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_a_truncated_body_ends_before_its_content_length(
+    sandbox: Sandbox, fetch: Fetch
+) -> None:
     sandbox.fault(None, Fault.truncated(), times=1)
     with pytest.raises(aiohttp.ClientPayloadError):
         await fetch(ACCOUNT_INFO)
@@ -378,7 +467,10 @@ async def test_a_reset_comes_before_any_answer_but_after_the_deed(sandbox: Sandb
     form = f"csrf={account.bili_jct}&user_sign=new"
     sandbox.fault("update_sign", Fault.reset())
     reader, writer = await asyncio.open_connection(*sandbox.url.removeprefix("http://").split(":"))
-    head = f"POST {SIGN_UPDATE} HTTP/1.1\r\nHost: x\r\nCookie: {cookie(account)}\r\nContent-Length: {len(form)}\r\n"
+    head = (
+        f"POST {SIGN_UPDATE} HTTP/1.1\r\nHost: x\r\nCookie: "
+        f"{cookie(account)}\r\nContent-Length: {len(form)}\r\n"
+    )
     writer.write(f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n{form}".encode())
     with pytest.raises(ConnectionResetError):
         await reader.read()
@@ -396,7 +488,9 @@ async def test_a_refused_request_is_not_carried_out(sandbox: Sandbox, fetch: Fet
     assert account.sign == "旧"
 
 
-async def test_latency_delays_and_a_hanging_answer_never_comes(sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_latency_delays_and_a_hanging_answer_never_comes(
+    sandbox: Sandbox, fetch: Fetch
+) -> None:
     sandbox.fault(None, Fault.latency(0.1), times=1)
     sandbox.fault(None, Fault.hang(), times=1)
     start = time.monotonic()
@@ -417,7 +511,10 @@ async def test_faults_ordered_wrongly_are_refused(sandbox: Sandbox) -> None:
 
 
 async def test_above_the_rate_all_are_refused_with_412() -> None:
-    async with Sandbox(rate=0.001, burst=2, retry_after=7) as sandbox, aiohttp.ClientSession(sandbox.url) as client:
+    async with (
+        Sandbox(rate=0.001, burst=2, retry_after=7) as sandbox,
+        aiohttp.ClientSession(sandbox.url) as client,
+    ):
         answers = [await client.get("/") for _ in range(3)]
         assert [answer.status for answer in answers] == [404, 404, 412]
         assert answers[2].headers["Retry-After"] == "7"
@@ -426,13 +523,20 @@ async def test_above_the_rate_all_are_refused_with_412() -> None:
 
 
 async def test_above_its_own_rate_an_account_is_refused_alone() -> None:
-    async with Sandbox(account_rate=0.001, account_burst=1) as sandbox, aiohttp.ClientSession(sandbox.url) as client:
+    async with (
+        Sandbox(account_rate=0.001, account_burst=1) as sandbox,
+        aiohttp.ClientSession(sandbox.url) as client,
+    ):
         a, b = sandbox.invent_accounts(2)
-        answers = [await client.get(ACCOUNT_INFO, params=access_key(account)) for account in (a, a, b)]
+        answers = [
+            await client.get(ACCOUNT_INFO, params=access_key(account)) for account in (a, a, b)
+        ]
         assert [(await answer.json())["code"] for answer in answers] == [0, -509, 0]
 
 
-@pytest.mark.parametrize("options", [{"rate": 0}, {"account_rate": -1.0}, {"rate": 1, "burst": 0}, {"tempo": 0}])
+@pytest.mark.parametrize(
+    "options", [{"rate": 0}, {"account_rate": -1.0}, {"rate": 1, "burst": 0}, {"tempo": 0}]
+)
 def test_impossible_rates_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"rate|tempo"):
         Sandbox(**options)
@@ -441,9 +545,13 @@ def test_impossible_rates_are_refused(options: dict[str, Any]) -> None:
 # What tests can see.
 
 
-async def test_requests_tell_what_arrived_and_their_repr_no_secret(sandbox: Sandbox, fetch: Fetch) -> None:
+async def test_requests_tell_what_arrived_and_their_repr_no_secret(
+    sandbox: Sandbox, fetch: Fetch
+) -> None:
     account = sandbox.add_account()
-    await fetch(SIGN_UPDATE, cookie(account) + "; buvid3=1", "POST", data={"user_sign": "签", "csrf": "x"})
+    await fetch(
+        SIGN_UPDATE, cookie(account) + "; buvid3=1", "POST", data={"user_sign": "签", "csrf": "x"}
+    )
     await fetch(ACCOUNT_INFO, params=access_key(account))
     posted, got = sandbox.requests
     assert (posted.endpoint, posted.method, posted.path) == ("update_sign", "POST", SIGN_UPDATE)
@@ -456,7 +564,11 @@ async def test_requests_tell_what_arrived_and_their_repr_no_secret(sandbox: Sand
     assert (posted.account, posted.status) == (account, 200)
     assert posted.headers["content-type"] == "application/x-www-form-urlencoded"
     assert (got.query, got.account) == (access_key(account), account)
-    for secret in (account.credential.sessdata, account.app_credential.access_key, account.bili_jct):
+    for secret in (
+        account.credential.sessdata,
+        account.app_credential.access_key,
+        account.bili_jct,
+    ):
         assert str(secret) not in repr(sandbox.requests) + repr(account)
 
 
@@ -473,7 +585,9 @@ async def test_only_the_last_requests_are_kept() -> None:
 def test_the_same_seed_invents_the_same_people_and_another_seed_others(clock: Clock) -> None:
     def world(seed: int) -> list[object]:
         accounts = Sandbox(seed=seed, now=clock).invent_accounts(3)
-        return [(a.mid, a.uname, a.vip_due_date, a.history, a.credential.sessdata) for a in accounts]
+        return [
+            (a.mid, a.uname, a.vip_due_date, a.history, a.credential.sessdata) for a in accounts
+        ]
 
     assert world(1) == world(1)
     assert world(1) != world(2)
@@ -522,7 +636,16 @@ def test_a_life_does_not_depend_on_who_looks(clock: Clock) -> None:
             for account in accounts:
                 account.catch_up()
         return [
-            (a.history, a.coins, a.coin_exp, a.login, a.watch, a.vip_status, a.vip_due_date, a.logged_in)
+            (
+                a.history,
+                a.coins,
+                a.coin_exp,
+                a.login,
+                a.watch,
+                a.vip_status,
+                a.vip_due_date,
+                a.logged_in,
+            )
             for a in accounts
         ]
 
@@ -538,9 +661,18 @@ def test_a_life_moves_everything_that_can_move(clock: Clock) -> None:
         clock.time += timedelta(days=1)
         for account in accounts:
             account.catch_up()
-            seen |= {("vip", account.vip_status), ("alive", account.logged_in), ("login", account.login)}
+            seen |= {
+                ("vip", account.vip_status),
+                ("alive", account.logged_in),
+                ("login", account.login),
+            }
             assert account.coins >= 0
-    assert seen == {("vip", 0), ("vip", 1), ("vip", 2), *((k, v) for k in ("alive", "login") for v in (True, False))}
+    assert seen == {
+        ("vip", 0),
+        ("vip", 1),
+        ("vip", 2),
+        *((k, v) for k in ("alive", "login") for v in (True, False)),
+    }
     assert all(len(account.history) > len(before[account]) for account in accounts)
 
 
@@ -582,8 +714,12 @@ async def test_closing_is_prompt_and_leaves_no_task(fault: Fault) -> None:
             (await client.get(sandbox.url)).release()  # leaves an idle connection
             sandbox.fault(None, fault)
             waiting = [asyncio.create_task(client.get(sandbox.url)) for _ in range(5)]
-            _, stuck = await asyncio.open_connection(*sandbox.url.removeprefix("http://").split(":"))
-            stuck.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")  # and never a body
+            _, stuck = await asyncio.open_connection(
+                *sandbox.url.removeprefix("http://").split(":")
+            )
+            stuck.write(
+                b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+            )  # and never a body
             async with asyncio.timeout(5):
                 while len(sandbox.requests) < 6:  # noqa: ASYNC110
                     await asyncio.sleep(0)
@@ -598,7 +734,9 @@ async def test_closing_is_prompt_and_leaves_no_task(fault: Fault) -> None:
 def test_a_program_without_a_loop_uses_it_from_a_thread() -> None:
     with Sandbox() as sandbox:
         account = sandbox.add_account(uname="小明", coins=12)
-        request = urllib.request.Request(sandbox.url + ACCOUNT_INFO, headers={"Cookie": cookie(account)})
+        request = urllib.request.Request(
+            sandbox.url + ACCOUNT_INFO, headers={"Cookie": cookie(account)}
+        )
         with urllib.request.urlopen(request) as response:
             assert json.load(response)["data"]["uname"] == "小明"
         assert sandbox.requests[-1].account is account

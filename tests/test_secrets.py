@@ -1,6 +1,8 @@
-"""No secret is shown anywhere: planted in every part of a credential, echoed by the server, looked for all over.
+"""No secret is shown anywhere: planted in every part of a credential, echoed by the server, looked
+for all over.
 
-The secrets stand in a `Vault`, whose repr is its name, so that the frames of these tests hold none either.
+The secrets stand in a `Vault`, whose repr is its name, so that the frames of these tests hold none
+either.
 """
 
 from __future__ import annotations
@@ -44,13 +46,28 @@ from bili_account_async import (
 
 
 class Vault:
-    """The planted secrets. Each is made of marked pieces, so that a part of a secret is found, too."""
+    """The planted secrets.
 
-    MARKS: ClassVar = ("qzSESSx", "qzMIDx", "qzENDx", "qzJCTx", "qzCSRFx", "qzKEYx", "qzTOKENx", "qzPROXYx", "qzBADx")
+    Each is made of marked pieces, so that a part of a secret is found, too.
+    """
+
+    MARKS: ClassVar = (
+        "qzSESSx",
+        "qzMIDx",
+        "qzENDx",
+        "qzJCTx",
+        "qzCSRFx",
+        "qzKEYx",
+        "qzTOKENx",
+        "qzPROXYx",
+        "qzBADx",
+    )
 
     def __init__(self) -> None:
         self._cookie = Credential(
-            sessdata="qzSESSx%2C1700000000,qzMIDx*a1_-qzENDx", dede_user_id=7, bili_jct='qzJCTx"\\qzCSRFx'
+            sessdata="qzSESSx%2C1700000000,qzMIDx*a1_-qzENDx",
+            dede_user_id=7,
+            bili_jct='qzJCTx"\\qzCSRFx',
         )
         self._app = Credential(access_key="qzKEYx+/&=%qzTOKENx")
 
@@ -61,18 +78,37 @@ class Vault:
         return manager.session(self._cookie if kind == "cookie" else self._app)
 
     def echo(self, kind: str) -> str:
-        """Every secret of a credential in every spelling, as a server that got them may give them back."""
-        secrets = (self._cookie.sessdata, self._cookie.bili_jct) if kind == "cookie" else (self._app.access_key,)
-        return " | ".join(spelling for secret in secrets if secret for spelling in sorted(spellings(secret)))
+        """Every secret of a credential in every spelling, as a server that got them may give them
+        back.
+        """
+        secrets = (
+            (self._cookie.sessdata, self._cookie.bili_jct)
+            if kind == "cookie"
+            else (self._app.access_key,)
+        )
+        return " | ".join(
+            spelling for secret in secrets if secret for spelling in sorted(spellings(secret))
+        )
 
     def malformed(self) -> Iterator[Callable[[], object]]:
         """Attempts to make a credential of something secret that can't be one."""
-        for bad in ("qzBADx qzSESSx", "qzBADx;qzSESSx", "qzBADx\r\nqzSESSx", "qzBADx\0", "qzBADxé", ""):
+        for bad in (
+            "qzBADx qzSESSx",
+            "qzBADx;qzSESSx",
+            "qzBADx\r\nqzSESSx",
+            "qzBADx\0",
+            "qzBADxé",
+            "",
+        ):
             for part in ("sessdata", "access_key"):
                 yield lambda bad=bad, part=part: Credential(**{part: bad})
             yield lambda bad=bad: Credential(sessdata="qzSESSx", bili_jct=bad)
-            yield lambda bad=bad: Credential.from_cookie_header(f"SESSDATA=qzSESSx; bili_jct={bad}; DedeUserID=qzMIDx")
-            yield lambda bad=bad: Credential.from_env({"BILI_SESSDATA": "qzSESSx", "BILI_JCT": bad or "qzBADx "})
+            yield lambda bad=bad: Credential.from_cookie_header(
+                f"SESSDATA=qzSESSx; bili_jct={bad}; DedeUserID=qzMIDx"
+            )
+            yield lambda bad=bad: Credential.from_env(
+                {"BILI_SESSDATA": "qzSESSx", "BILI_JCT": bad or "qzBADx "}
+            )
             yield lambda bad=bad: Credential.from_env({"BILI_COOKIE": f"qzSESSx={bad}"})
         yield lambda: Credential(sessdata="qzSESSx", access_key="qzKEYx")
         yield lambda: Credential(sessdata=b"qzSESSx")  # type: ignore[arg-type]
@@ -86,7 +122,11 @@ class Vault:
 
     def malformed_file(self, path: Path) -> Iterator[Callable[[], object]]:
         line = ".bilibili.com\tTRUE\t/\tTRUE\t0\t{}\t{}\n"
-        for content in ("SESSDATA=qzSESSx", line.format("bili_jct", "qzJCTx"), line.format("SESSDATA", "qzBADx qz")):
+        for content in (
+            "SESSDATA=qzSESSx",
+            line.format("bili_jct", "qzJCTx"),
+            line.format("SESSDATA", "qzBADx qz"),
+        ):
             path.write_text(content)
             yield lambda: Credential.from_cookies_txt(path)
         path.write_bytes(b"qzSESSx\xff")
@@ -121,16 +161,23 @@ def all_that_shows(error: BaseException) -> Iterator[tuple[str, str]]:
 
 
 class Watch(logging.Handler):
-    """Everything that is logged, formatted, with its arguments and with the locals of a traceback."""
+    """Everything that is logged, formatted, with its arguments and with the locals
+    of a traceback.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.shown: list[tuple[str, str]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.shown.append((f"log {record.name}", f"{record.getMessage()} {record.args!r} {record.stack_info}"))
+        self.shown.append(
+            (f"log {record.name}", f"{record.getMessage()} {record.args!r} {record.stack_info}")
+        )
         if record.exc_info and record.exc_info[1]:
-            self.shown += [(f"log {record.name} {where}", text) for where, text in all_that_shows(record.exc_info[1])]
+            self.shown += [
+                (f"log {record.name} {where}", text)
+                for where, text in all_that_shows(record.exc_info[1])
+            ]
 
 
 @pytest.fixture
@@ -168,22 +215,37 @@ class Shown:
             self.look_at(provoked_by, error)
 
 
-# --- what the server echoes, and where -----------------------------------------------------------------------------
+# --- what the server echoes, and where ------------------------------------------------------------
 
 
 def refusals(echo: str) -> Iterator[tuple[str, bytes]]:
     escaped = json.dumps(echo)[1:-1]
     for code in (-1, -101, -111, -352, -400, -412, -500, -509, -702, -799, 40015, 40021, 40022):
         yield f"message of code {code}", reply(f'{{"code":{code},"message":"{escaped}"}}'.encode())
-    yield "message of the first of two documents", reply(f'{{"code":-509,"message":"{escaped}"}}{{}}'.encode())
+    yield (
+        "message of the first of two documents",
+        reply(f'{{"code":-509,"message":"{escaped}"}}{{}}'.encode()),
+    )
     yield "long message", reply(f'{{"code":-1,"message":"{"x" * 480}{escaped}"}}'.encode())
-    yield "message that is an object", reply(f'{{"code":-1,"message":{{"a":"{escaped}"}}}}'.encode())
-    yield "message of 412", reply(f'{{"code":-412,"message":"{escaped}"}}'.encode(), status="412 No")
+    yield (
+        "message that is an object",
+        reply(f'{{"code":-1,"message":{{"a":"{escaped}"}}}}'.encode()),
+    )
+    yield (
+        "message of 412",
+        reply(f'{{"code":-412,"message":"{escaped}"}}'.encode(), status="412 No"),
+    )
     yield "page under 200", reply(f"<html>{echo}".encode())
     yield "JSON text", reply(f'"{escaped}"'.encode())
     yield "code", reply(f'{{"code":"{escaped}"}}'.encode())
-    yield "names of fields of the envelope", reply(f'{{"code":0,"{escaped}":1,"data":null}}'.encode())
-    yield "unknown fields and a wrong one", reply(f'{{"code":0,"data":{{"{escaped}":1,"mid":"{escaped}"}}}}'.encode())
+    yield (
+        "names of fields of the envelope",
+        reply(f'{{"code":0,"{escaped}":1,"data":null}}'.encode()),
+    )
+    yield (
+        "unknown fields and a wrong one",
+        reply(f'{{"code":0,"data":{{"{escaped}":1,"mid":"{escaped}"}}}}'.encode()),
+    )
     for status in (204, 206, 301, 400, 403, 404, 412, 429, 500, 503, 999):
         yield f"page under {status}", reply(echo.encode(), status=f"{status} No")
         yield f"reason of {status}", reply(status=f"{status} {echo}")
@@ -193,7 +255,15 @@ def refusals(echo: str) -> Iterator[tuple[str, bytes]]:
 
 
 def echoing(echo: str) -> tuple[str, ...]:
-    names = ("Content-Type", "Location", "Retry-After", "Set-Cookie", "Server", "WWW-Authenticate", "Content-Encoding")
+    names = (
+        "Content-Type",
+        "Location",
+        "Retry-After",
+        "Set-Cookie",
+        "Server",
+        "WWW-Authenticate",
+        "Content-Encoding",
+    )
     return (*(f"{name}: {echo}" for name in names), f"Link: </?access_key={echo}>")
 
 
@@ -209,7 +279,10 @@ def broken(echo: str) -> Iterator[tuple[str, Script]]:
     yield "header's name", [f"{ok}X{quote(echo)}: 1\r\nContent-Length: 2\r\n\r\n{{}}".encode()]
     yield "chunk's size", [f"{ok}Transfer-Encoding: chunked\r\n\r\n".encode(), raw + b"\r\n"]
     yield "chunk's size at once", [f"{ok}Transfer-Encoding: chunked\r\n\r\n{echo}\r\n".encode()]
-    yield "gzip that is none", [f"{ok}Content-Encoding: gzip\r\nContent-Length: {len(raw)}\r\n\r\n{echo}".encode()]
+    yield (
+        "gzip that is none",
+        [f"{ok}Content-Encoding: gzip\r\nContent-Length: {len(raw)}\r\n\r\n{echo}".encode()],
+    )
     yield "body that is cut off", [reply(raw, length=len(raw) + 9), CLOSE]
     yield "headers that are cut off", [f"{ok}X: {echo}".encode(), RESET]
     yield "nothing, closed", [CLOSE]
@@ -225,7 +298,7 @@ def grown(echo: str) -> Iterator[tuple[str, Script]]:
     yield "unknown fields", [reply(b'{"number":1,' + name + b":1," + good[1:])]
 
 
-# --- the tests -----------------------------------------------------------------------------------------------------
+# --- the tests ------------------------------------------------------------------------------------
 
 
 def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
@@ -236,7 +309,12 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
     def replies(kind: str) -> dict[str, Script]:
         echo = vault.echo(kind)
         whole = {name: [sent] for name, sent in refusals(echo)}
-        return whole | dict(broken(echo)) | dict(grown(echo)) | {"retries": [CLOSE], "our own limits": [HANG]}
+        return (
+            whole
+            | dict(broken(echo))
+            | dict(grown(echo))
+            | {"retries": [CLOSE], "our own limits": [HANG]}
+        )
 
     sent = {kind: replies(kind) for kind in ("cookie", "token")}
     special = {
@@ -246,17 +324,31 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
 
     async def one(name: str) -> None:
         seconds = 0.1 if "ever" in name or name in special else 3.0
-        options = {"limits": Limits.none(), "retry": Retry.none(), "timeout": seconds} | special.get(name, {})
-        async with serve(lambda request: sent["cookie" if request.cookies else "token"][name]) as server:
+        options = {
+            "limits": Limits.none(),
+            "retry": Retry.none(),
+            "timeout": seconds,
+        } | special.get(name, {})
+        async with serve(
+            lambda request: sent["cookie" if request.cookies else "token"][name]
+        ) as server:
             for kind in ("cookie", "token"):
-                async with SessionManager(hosts=server.hosts, on_request=events.append, **options) as manager:
+                async with SessionManager(
+                    hosts=server.hosts, on_request=events.append, **options
+                ) as manager:
                     me = vault.session(manager, kind)
                     endpoints = ("get_account_info", "get_coin_exp", "update_sign")
                     calls: list[Awaitable[object]] = [CALLS[endpoint](me) for endpoint in endpoints]
                     calls.append(me.call_raw(bili.ENDPOINTS["get_account_info"]))
                     calls.append(fetch_snapshot(me, sections=["vip_info"], strict=True))
-                    await asyncio.gather(*(shown.provoke(f"{name}, {kind}", call) for call in calls))
-                    shown.look(f"{name}, {kind}", "repr", f"{me!r} {me.label} {manager!r} {manager.limits_state()!r}")
+                    await asyncio.gather(
+                        *(shown.provoke(f"{name}, {kind}", call) for call in calls)
+                    )
+                    shown.look(
+                        f"{name}, {kind}",
+                        "repr",
+                        f"{me!r} {me.label} {manager!r} {manager.limits_state()!r}",
+                    )
 
     async def each(names: Iterable[str], *, slow: float) -> None:
         asyncio.get_running_loop().slow_callback_duration = slow
@@ -265,7 +357,9 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
 
     names = list(sent["cookie"])
     asyncio.run(each(names, slow=1))
-    asyncio.run(each(names[::5], slow=0), debug=True)  # each callback and each step of a task is logged
+    asyncio.run(
+        each(names[::5], slow=0), debug=True
+    )  # each callback and each step of a task is logged
     for event in events:
         shown.look("events", "repr", repr(event) + str(event))
         shown.look("events", "pickle", repr(pickle.dumps(event)))
@@ -277,7 +371,9 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
     raised_by_a_call = {
         value
         for name, value in vars(bili).items()
-        if isinstance(value, type) and issubclass(value, BiliError) and value not in (BiliError, CredentialError)
+        if isinstance(value, type)
+        and issubclass(value, BiliError)
+        and value not in (BiliError, CredentialError)
     }
     assert raised_by_a_call <= shown.classes
 
@@ -304,7 +400,9 @@ def test_no_secret_is_shown_by_what_fails_before_or_around_a_call(watch: Watch) 
                         await shown.provoke("a wrong timeout", get_account_info(me, timeout=-1))
                     shown.look("proxy", "repr", repr(manager) + repr(manager.limits_state()))
             await shown.provoke("after closing", get_account_info(me))
-            await shown.provoke("before opening", get_vip_info(vault.session(SessionManager(), "cookie")))
+            await shown.provoke(
+                "before opening", get_vip_info(vault.session(SessionManager(), "cookie"))
+            )
 
     asyncio.run(everything(), debug=True)
     for where, text in watch.shown:
@@ -313,7 +411,9 @@ def test_no_secret_is_shown_by_what_fails_before_or_around_a_call(watch: Watch) 
 
 
 @pytest.mark.parametrize("kind", ["cookie", "token"])
-@pytest.mark.parametrize("sent", [(), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",)], ids=["no answer", "no body"])
+@pytest.mark.parametrize(
+    "sent", [(), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",)], ids=["no answer", "no body"]
+)
 @pytest.mark.parametrize("name", ["get_account_info", "update_sign"])
 async def test_a_call_that_is_cancelled_or_timed_out_from_outside_shows_no_secret(
     kind: str, sent: tuple[bytes, ...], name: str, watch: Watch
@@ -325,7 +425,10 @@ async def test_a_call_that_is_cancelled_or_timed_out_from_outside_shows_no_secre
         async with asyncio.timeout(0.02):
             await CALLS[name](me)
 
-    async with serve(lambda _: [*sent, HANG]) as server, SessionManager(hosts=server.hosts) as manager:
+    async with (
+        serve(lambda _: [*sent, HANG]) as server,
+        SessionManager(hosts=server.hosts) as manager,
+    ):
         me = vault.session(manager, kind)
         await shown.provoke("asyncio.timeout", outside())
         await shown.provoke("wait_for", asyncio.wait_for(CALLS[name](me), 0.02))
@@ -388,9 +491,12 @@ def test_an_observer_that_raises_is_logged_without_secrets(watch: Watch) -> None
 def test_the_help_of_the_package_shows_nothing_of_the_environment() -> None:
     code = (
         "import pydoc, bili_account_async as b\n"
-        "for thing in filter(callable, vars(b).values()): print(pydoc.render_doc(thing, renderer=pydoc.plaintext))"
+        "for thing in filter(callable, vars(b).values()): print(pydoc.render_doc(thing, "
+        "renderer=pydoc.plaintext))"
     )
     there = os.environ | {"BILI_COOKIE": "SESSDATA=planted-in-the-environment"}
-    shown = subprocess.run([sys.executable, "-c", code], env=there, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=there, capture_output=True, text=True, check=True
+    ).stdout
     assert "from_env" in shown
     assert "planted-in-the-environment" not in shown

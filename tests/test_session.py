@@ -34,7 +34,11 @@ from bili_account_async import (
 )
 from bili_account_async.sandbox import Fault, Sandbox
 
-GETS = {name: getattr(bili, name) for name, endpoint in bili.ENDPOINTS.items() if endpoint.method == "GET"}
+GETS = {
+    name: getattr(bili, name)
+    for name, endpoint in bili.ENDPOINTS.items()
+    if endpoint.method == "GET"
+}
 APP_REFUSED = {"get_coin_exp", "get_vip_info"}
 SAMPLES = pathlib.Path(__file__).parent / "samples"
 
@@ -51,7 +55,9 @@ async def sandbox():
 
 @pytest.fixture
 async def manager(sandbox):
-    async with SessionManager(hosts=sandbox.hosts, limits=Limits.none(), retry=Retry.none()) as running:
+    async with SessionManager(
+        hosts=sandbox.hosts, limits=Limits.none(), retry=Retry.none()
+    ) as running:
         yield running
 
 
@@ -115,7 +121,9 @@ async def test_a_sign_is_updated_shown_and_cleared(kind, sandbox, manager):
         ("签" * 71, bili.SignTooLong, 40022),
     ],
 )
-async def test_a_sign_that_the_rules_forbid_has_an_error_of_its_own(sign, error, code, sandbox, manager):
+async def test_a_sign_that_the_rules_forbid_has_an_error_of_its_own(
+    sign, error, code, sandbox, manager
+):
     me = manager.session(sandbox.add_account().credential)
     with pytest.raises(error) as caught:
         await update_sign(me, sign)
@@ -140,14 +148,22 @@ async def test_a_wrong_csrf_token_is_rejected_by_the_server(sandbox, manager):
 
 def with_parts(credential: Credential, **changes: Any) -> Credential:
     return Credential(
-        **{"sessdata": credential.sessdata, "dede_user_id": credential.dede_user_id, "bili_jct": credential.bili_jct}
+        **{
+            "sessdata": credential.sessdata,
+            "dede_user_id": credential.dede_user_id,
+            "bili_jct": credential.bili_jct,
+        }
         | changes
     )
 
 
 @pytest.mark.parametrize(
     ("name", "missing"),
-    [("get_coin_exp", "dede_user_id"), ("get_security_info", "dede_user_id"), ("update_sign", "bili_jct")],
+    [
+        ("get_coin_exp", "dede_user_id"),
+        ("get_security_info", "dede_user_id"),
+        ("update_sign", "bili_jct"),
+    ],
 )
 async def test_a_missing_part_is_named_before_any_io(name, missing, sandbox, manager):
     me = manager.session(Credential(sessdata="x"))
@@ -182,7 +198,9 @@ async def test_a_user_can_declare_an_endpoint_of_their_own(sandbox, manager):
 
 async def test_params_and_access_key_travel_together(sandbox, manager):
     account = sandbox.add_account()
-    await manager.session(account.app_credential).call(bili.ENDPOINTS["get_account_info"], params={"p": "1"})
+    await manager.session(account.app_credential).call(
+        bili.ENDPOINTS["get_account_info"], params={"p": "1"}
+    )
     assert sandbox.requests[-1].query == {"p": "1", "access_key": account.app_credential.access_key}
 
 
@@ -194,7 +212,9 @@ async def test_a_get_takes_no_form(sandbox, manager):
 
 
 @pytest.mark.parametrize("place", ["params", "form"])
-@pytest.mark.parametrize("field", [("a", None), ("a", 1), ("a", True), ("a", ["1", "2"]), (1, "a"), ("a", "\ud800")])
+@pytest.mark.parametrize(
+    "field", [("a", None), ("a", 1), ("a", True), ("a", ["1", "2"]), (1, "a"), ("a", "\ud800")]
+)
 async def test_params_and_form_are_texts(place, field, sandbox, manager):
     endpoint = bili.ENDPOINTS["update_sign" if place == "form" else "get_coin_log"]
     me = manager.session(sandbox.add_account().credential)
@@ -249,13 +269,20 @@ async def test_a_snapshot_tells_what_failed_and_what_it_could_not_ask(sandbox, m
     sandbox.fault("get_coin_log", Fault.html())
     snapshot = await fetch_snapshot(manager.session(account.app_credential))
     assert snapshot.skipped == {"coin_exp", "vip_info"}
-    assert {name: type(error) for name, error in snapshot.failures.items()} == {"coin_log": bili.ProtocolError}
+    assert {name: type(error) for name, error in snapshot.failures.items()} == {
+        "coin_log": bili.ProtocolError
+    }
     assert not snapshot.complete
-    assert json.loads(json.dumps(bili.unstructure(snapshot)))["failures"]["coin_log"]["type"] == "ProtocolError"
+    assert (
+        json.loads(json.dumps(bili.unstructure(snapshot)))["failures"]["coin_log"]["type"]
+        == "ProtocolError"
+    )
 
 
 @pytest.mark.parametrize(("code", "error"), [(-101, bili.NotLoggedIn), (-352, bili.RiskControlled)])
-async def test_a_dead_login_or_risk_control_ends_the_snapshot_at_once(code, error, sandbox, manager):
+async def test_a_dead_login_or_risk_control_ends_the_snapshot_at_once(
+    code, error, sandbox, manager
+):
     account = sandbox.add_account()
     sandbox.fault("get_vip_info", Fault.code(code))
     for name in GETS.keys() - {"get_vip_info"}:
@@ -309,7 +336,9 @@ async def test_cancelling_a_snapshot_cancels_its_calls(sandbox, manager):
 async def test_a_server_cookie_never_reaches_another_account():
     async with Sandbox(host="localhost") as sandbox:
         first, second = sandbox.add_account(), sandbox.add_account()
-        sandbox.fault(None, Fault.set_cookie("SESSDATA=stolen; Path=/", "spy=1; Path=/; Max-Age=3600"))
+        sandbox.fault(
+            None, Fault.set_cookie("SESSDATA=stolen; Path=/", "spy=1; Path=/; Max-Age=3600")
+        )
         async with SessionManager(hosts=sandbox.hosts) as manager:
             for account in (first, second, first):
                 await get_account_info(manager.session(account.credential))
@@ -319,7 +348,10 @@ async def test_a_server_cookie_never_reaches_another_account():
 
 
 async def test_a_lent_client_session_lends_its_pool_and_nothing_else():
-    async with Sandbox(host="localhost") as sandbox, aiohttp.ClientSession(headers={"X-Host-App": "1"}) as lent:
+    async with (
+        Sandbox(host="localhost") as sandbox,
+        aiohttp.ClientSession(headers={"X-Host-App": "1"}) as lent,
+    ):
         account = sandbox.add_account()
         sandbox.fault(None, Fault.set_cookie("spy=1; Path=/"))
         lent.cookie_jar.update_cookies({"own": "cookie"}, response_url=URL(sandbox.url))
@@ -361,7 +393,11 @@ def test_a_client_session_of_another_event_loop_is_refused_at_the_opening():
 
 async def test_the_user_agent_names_the_package(sandbox, manager):
     await get_account_info(manager.session(sandbox.add_account().credential))
-    assert sandbox.requests[0].headers["User-Agent"].startswith(f"bili-account-async/{bili.__version__}")
+    assert (
+        sandbox.requests[0]
+        .headers["User-Agent"]
+        .startswith(f"bili-account-async/{bili.__version__}")
+    )
 
 
 async def test_an_unreachable_host_is_a_transport_error_of_which_nothing_left(unused_tcp_port):
@@ -435,9 +471,13 @@ class TestProgrammersMistakes:
         manager = SessionManager(retry=Retry.none(), hosts=Hosts(api="http://127.0.0.1:9"))
         try:
             loop.run_until_complete(manager.open())
-            with ThreadPoolExecutor(1) as thread, pytest.raises(bili.TransportError, match="can't connect"):
+            with (
+                ThreadPoolExecutor(1) as thread,
+                pytest.raises(bili.TransportError, match="can't connect"),
+            ):
                 thread.submit(
-                    loop.run_until_complete, get_account_info(manager.session(Credential(sessdata="x")))
+                    loop.run_until_complete,
+                    get_account_info(manager.session(Credential(sessdata="x"))),
                 ).result()
             loop.run_until_complete(manager.close())
         finally:
@@ -470,7 +510,8 @@ def test_a_host_that_could_leak_a_login_is_refused(url):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8080", "http://[::1]:80", "http://localhost", "https://gateway.example/"]
+    "url",
+    ["http://127.0.0.1:8080", "http://[::1]:80", "http://localhost", "https://gateway.example/"],
 )
 def test_https_anywhere_and_http_on_loopback_are_fine(url):
     assert Hosts(api=url).api == url.removesuffix("/").removesuffix(":80")

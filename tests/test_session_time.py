@@ -1,4 +1,7 @@
-"""The session's time and retries on a virtual clock. A fake pool stands in for the network; all else is real."""
+"""The session's time and retries on a virtual clock.
+
+A fake pool stands in for the network; all else is real.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ class Sent:
 
 
 class FakePool:
-    """What `transport.Pool` is to a session. Each step is how long the answer takes, and what it is; the last stays."""
+    """What `transport.Pool` is to a session.
+
+    Each step is how long the answer takes, and what it is; the last stays.
+    """
 
     def __init__(self, engine: Any, steps: list[Step]) -> None:
         self.deadlines = engine.deadlines
@@ -68,7 +74,9 @@ class FakePool:
         self.sent: list[Sent] = []
         self.open = self.most_open = 0
 
-    async def exchange(self, method: str, url: Any, headers: Any, body: Any, seconds: float) -> Answer | BiliError:
+    async def exchange(
+        self, method: str, url: Any, headers: Any, body: Any, seconds: float
+    ) -> Answer | BiliError:
         self.sent.append(Sent(now(), method, url.path, headers["Cookie"], seconds))
         taken, reply = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         self.open += 1
@@ -90,14 +98,18 @@ def now() -> float:
 
 
 def answer(status: int, body: bytes = b"{}", **headers: str) -> Callable[[], Answer]:
-    return lambda: Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    return lambda: Answer(
+        status, {name.replace("_", "-"): value for name, value in headers.items()}, body
+    )
 
 
 def code(number: int, message: str = "") -> Callable[[], Answer]:
     return answer(200, json.dumps({"code": number, "message": message}).encode())
 
 
-def failing(*arguments: Any, of: type[BiliError] = TransportError, **options: Any) -> Callable[[], BiliError]:
+def failing(
+    *arguments: Any, of: type[BiliError] = TransportError, **options: Any
+) -> Callable[[], BiliError]:
     return lambda: of(*arguments, **options)
 
 
@@ -111,15 +123,22 @@ SLOW_DOWN = answer(412)
 
 
 @asynccontextmanager
-async def managed(*steps: Step | Reply, random: float = 0.0, **options: Any) -> AsyncIterator[tuple[Any, FakePool]]:
-    """A manager on the running virtual loop, and the fake pool that answers it. Leaves nothing: no task, no timer."""
+async def managed(
+    *steps: Step | Reply, random: float = 0.0, **options: Any
+) -> AsyncIterator[tuple[Any, FakePool]]:
+    """A manager on the running virtual loop, and the fake pool that answers it.
+
+    Leaves nothing: no task, no timer.
+    """
     manager = SessionManager(**{"limits": Limits.none()} | options)
     manager._new_seam = lambda: Seam(random=lambda: random, wall=lambda: WALL)
     await manager.open()
     engine = manager._engine
     assert engine is not None
     await engine.pool.close()
-    pool = FakePool(engine, [step if isinstance(step, tuple) else (0.0, step) for step in steps or (OK,)])
+    pool = FakePool(
+        engine, [step if isinstance(step, tuple) else (0.0, step) for step in steps or (OK,)]
+    )
     engine.pool = pool  # type: ignore[assignment]
     try:
         yield manager, pool
@@ -146,10 +165,12 @@ async def outcome(call: Any) -> BiliError:
     return caught.value
 
 
-# --- attempts and backoff ------------------------------------------------------------------------------------------
+# --- attempts and backoff -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reply", [RESET, REFUSED, UNAVAILABLE, answer(500), code(-500), code(-503), code(-504)])
+@pytest.mark.parametrize(
+    "reply", [RESET, REFUSED, UNAVAILABLE, answer(500), code(-500), code(-503), code(-504)]
+)
 @run_virtual
 async def test_a_get_that_fails_in_passing_is_tried_again_until_it_succeeds(reply):
     async with managed(reply, reply, OK) as (manager, pool):
@@ -187,7 +208,9 @@ async def test_after_the_last_attempt_the_last_error_is_raised(attempts):
         assert len(pool.sent) == attempts
 
 
-@pytest.mark.parametrize(("chance", "expected"), [(0.0, [0, 0, 0, 0]), (0.5, [0, 0.125, 0.375, 0.875])])
+@pytest.mark.parametrize(
+    ("chance", "expected"), [(0.0, [0, 0, 0, 0]), (0.5, [0, 0.125, 0.375, 0.875])]
+)
 @run_virtual
 async def test_backoff_is_exponential_with_full_jitter(chance, expected):
     async with managed(RESET, retry=Retry(attempts=4), random=chance) as (manager, pool):
@@ -262,7 +285,7 @@ async def test_max_wait_raises_scope_local_and_is_not_tried_again():
         assert (error.scope, now(), len(pool.sent)) == ("local", 3, 1)
 
 
-# --- what the server asks for --------------------------------------------------------------------------------------
+# --- what the server asks for ---------------------------------------------------------------------
 
 
 @run_virtual
@@ -270,7 +293,9 @@ async def test_retry_after_of_a_503_is_waited_for():
     async with managed(answer(503, Retry_After="7"), OK) as (manager, pool):
         await get_vip_info(manager.session(credential()))
         assert times(pool) == [0, 7]
-        assert manager.limits_state()["api"].paused_for == 0  # one endpoint's trouble holds up no other call
+        assert (
+            manager.limits_state()["api"].paused_for == 0
+        )  # one endpoint's trouble holds up no other call
 
 
 @run_virtual
@@ -300,7 +325,9 @@ async def test_retry_after_of_a_503_that_outlasts_the_timeout_raises_at_once():
     ],
 )
 @run_virtual
-async def test_a_throttle_pauses_for_its_retry_after_and_for_what_can_not_be_read_about_a_second(header, pause):
+async def test_a_throttle_pauses_for_its_retry_after_and_for_what_can_not_be_read_about_a_second(
+    header, pause
+):
     reply = answer(429, **({} if header is None else {"Retry_After": header}))
     async with managed(reply, retry=NO_RETRY) as (manager, _):
         error = await outcome(get_vip_info(manager.session(credential())))
@@ -326,7 +353,11 @@ async def test_after_a_throttle_there_is_no_backoff_beside_the_pause():
 
 @run_virtual
 async def test_pauses_add_up_over_the_attempts_of_a_call():
-    steps = [answer(412, Retry_After="4"), answer(412, Retry_After="4"), answer(412, Retry_After="4")]
+    steps = [
+        answer(412, Retry_After="4"),
+        answer(412, Retry_After="4"),
+        answer(412, Retry_After="4"),
+    ]
     async with managed(*steps, retry=Retry(attempts=9)) as (manager, pool):
         error = await outcome(get_vip_info(manager.session(credential())))
         assert isinstance(error, RateLimited)
@@ -339,8 +370,12 @@ async def test_pauses_add_up_over_the_attempts_of_a_call():
 async def test_pauses_that_overlap_leave_no_attempt_without_time():
     slow = answer(412, Retry_After="4")
     async with managed(slow, (3.5, slow), retry=Retry(attempts=9)) as (manager, pool):
-        first = asyncio.create_task(outcome(get_vip_info(manager.session(credential(1)), timeout=5)))
-        second = asyncio.create_task(outcome(get_vip_info(manager.session(credential(2)), timeout=20)))
+        first = asyncio.create_task(
+            outcome(get_vip_info(manager.session(credential(1)), timeout=5))
+        )
+        second = asyncio.create_task(
+            outcome(get_vip_info(manager.session(credential(2)), timeout=20))
+        )
         error = await first
         assert type(error) is RequestTimeout
         assert now() == 7.5
@@ -350,16 +385,24 @@ async def test_pauses_that_overlap_leave_no_attempt_without_time():
         assert min(sent.seconds for sent in pool.sent) > 0
 
 
-@pytest.mark.parametrize("limits", [Limits.none(), Limits(host=RateLimit(rate=1, burst=1), concurrency=1)])
+@pytest.mark.parametrize(
+    "limits", [Limits.none(), Limits(host=RateLimit(rate=1, burst=1), concurrency=1)]
+)
 @run_virtual
-async def test_a_pause_that_outlasts_the_timeout_raises_at_once_for_whoever_met_it_new_calls_and_queued_ones(
+async def test_a_pause_that_outlasts_the_timeout_raises_at_once_for_the_call_new_and_queued_ones(
     limits,
 ):
-    async with managed((0.5, answer(412, code(-412)().body, Retry_After="60")), OK, limits=limits) as (manager, pool):
+    async with managed(
+        (0.5, answer(412, code(-412)().body, Retry_After="60")), OK, limits=limits
+    ) as (manager, pool):
         me, other = manager.session(credential(1)), manager.session(credential(2))
         met = asyncio.create_task(outcome(get_vip_info(me)))
         await turns()
-        queued = [] if limits == Limits.none() else [asyncio.create_task(outcome(get_account_info(other)))]
+        queued = (
+            []
+            if limits == Limits.none()
+            else [asyncio.create_task(outcome(get_account_info(other)))]
+        )
         errors = [await met, *await asyncio.gather(*queued)]
         assert now() == 0.5
         await asyncio.sleep(20)
@@ -377,7 +420,10 @@ async def test_a_pause_that_outlasts_the_timeout_raises_at_once_for_whoever_met_
 
 @run_virtual
 async def test_a_pause_before_the_first_departure_does_not_shorten_the_talking():
-    async with managed(answer(412, Retry_After="8"), (3.5, OK), retry=Retry(attempts=2)) as (manager, pool):
+    async with managed(answer(412, Retry_After="8"), (3.5, OK), retry=Retry(attempts=2)) as (
+        manager,
+        pool,
+    ):
         first = asyncio.create_task(get_vip_info(manager.session(credential(1)), timeout=20))
         await turns()
         await get_vip_info(manager.session(credential(2)))
@@ -391,14 +437,20 @@ async def test_a_code_about_the_account_pauses_that_account_alone(number):
     async with managed(code(number), OK) as (manager, pool):
         me, other = manager.session(credential(1)), manager.session(credential(2))
         await asyncio.gather(get_vip_info(me), get_vip_info(other))
-        assert [(sent.at, sent.cookie[9:16]) for sent in pool.sent] == [(0, "secret1"), (0, "secret2"), (1, "secret1")]
+        assert [(sent.at, sent.cookie[9:16]) for sent in pool.sent] == [
+            (0, "secret1"),
+            (0, "secret2"),
+            (1, "secret1"),
+        ]
         assert manager.limits_state()["api"].accounts["1"].paused_for == 0
 
 
-# --- the POST ------------------------------------------------------------------------------------------------------
+# --- the POST -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [RESET, STALE, UNAVAILABLE, SLOW_DOWN, code(-500), code(-509), (HANG, OK)])
+@pytest.mark.parametrize(
+    "step", [RESET, STALE, UNAVAILABLE, SLOW_DOWN, code(-500), code(-509), (HANG, OK)]
+)
 @run_virtual
 async def test_a_post_is_never_sent_twice_once_a_byte_of_it_may_have_left(step):
     async with managed(step, retry=Retry(attempts=5)) as (manager, pool):
@@ -415,7 +467,7 @@ async def test_a_post_of_which_nothing_left_is_sent_again(reply):
         assert [sent.method for sent in pool.sent] == ["POST", "POST"]
 
 
-# --- dead idle connections -----------------------------------------------------------------------------------------
+# --- dead idle connections ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("retry", [Retry(), Retry.none()])
@@ -428,13 +480,19 @@ async def test_a_get_that_met_dead_idle_connections_is_sent_again_at_once_and_fo
         assert budget.left == RESERVE
 
 
-# --- the retry budget ----------------------------------------------------------------------------------------------
+# --- the retry budget -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [REFUSED, (HANG, OK), UNAVAILABLE, SLOW_DOWN], ids=["refused", "hang", "503", "412"])
-@pytest.mark.parametrize(("limits", "a_second"), [(Limits(), 2), (Limits.none(), 25)], ids=["default", "wide"])
+@pytest.mark.parametrize(
+    "step", [REFUSED, (HANG, OK), UNAVAILABLE, SLOW_DOWN], ids=["refused", "hang", "503", "412"]
+)
+@pytest.mark.parametrize(
+    ("limits", "a_second"), [(Limits(), 2), (Limits.none(), 25)], ids=["default", "wide"]
+)
 @run_virtual
-async def test_in_an_outage_of_a_minute_no_more_is_sent_than_1_2_times_the_calls(step, limits, a_second):
+async def test_in_an_outage_of_a_minute_no_more_is_sent_than_1_2_times_the_calls(
+    step, limits, a_second
+):
     async with managed(step, limits=limits, random=0.5) as (manager, pool):
         sessions = [manager.session(credential(number)) for number in range(1, 11)]
         calls = []
@@ -462,7 +520,7 @@ async def test_after_an_outage_successes_earn_retries_again():
         assert len(pool.sent) == 3
 
 
-# --- events --------------------------------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------
 
 
 @run_virtual
@@ -479,7 +537,9 @@ async def test_each_attempt_is_told_with_all_its_circumstances():
     assert (first.outcome.endpoint, second.outcome.retry_after) == ("get_vip_info", 3)
     expected = [
         RequestEvent(**common, attempt=1, outcome=first.outcome, status=503, waited=0, seconds=0.5),
-        RequestEvent(**common, attempt=2, outcome=second.outcome, status=412, waited=0.5, seconds=0.25),
+        RequestEvent(
+            **common, attempt=2, outcome=second.outcome, status=412, waited=0.5, seconds=0.25
+        ),
         RequestEvent(**common, attempt=3, outcome=None, status=200, waited=3, seconds=0.125),
     ]
     assert events == expected
@@ -487,13 +547,19 @@ async def test_each_attempt_is_told_with_all_its_circumstances():
 
 
 @run_virtual
-async def test_an_attempt_without_an_answer_has_no_status_and_a_call_that_was_refused_is_no_attempt():
+async def test_an_attempt_without_an_answer_has_no_status_and_a_refused_call_is_no_attempt():
     events: list[RequestEvent] = []
-    async with managed(RESET, answer(412, Retry_After="60"), on_request=[events.append]) as (manager, _):
+    async with managed(RESET, answer(412, Retry_After="60"), on_request=[events.append]) as (
+        manager,
+        _,
+    ):
         me = manager.session(credential(7))
         await outcome(get_vip_info(me))
         await outcome(get_vip_info(me))
-    assert [(event.attempt, event.status, event.account) for event in events] == [(1, None, "7"), (2, 412, "7")]
+    assert [(event.attempt, event.status, event.account) for event in events] == [
+        (1, None, "7"),
+        (2, 412, "7"),
+    ]
 
 
 @run_virtual
@@ -507,20 +573,30 @@ async def test_an_observer_that_raises_is_logged_and_does_no_harm(caplog):
         await get_vip_info(manager.session(credential()))
         assert manager.limits_state()["api"].in_flight == 0
     assert len(events) == 2
-    assert [record.message for record in caplog.records] == ["on_request raised; the call goes on"] * 2
+    assert [record.message for record in caplog.records] == [
+        "on_request raised; the call goes on"
+    ] * 2
 
 
-# --- cancelling and closing, at every moment -----------------------------------------------------------------------
+# --- cancelling and closing, at every moment ------------------------------------------------------
 
 LIFE = [(1.0, UNAVAILABLE), (0.5, answer(412, Retry_After="2")), (0.25, OK)]
-LIFE_LIMITS = Limits(host=RateLimit(rate=1, burst=1), account=RateLimit(rate=1, burst=1), concurrency=1)
+LIFE_LIMITS = Limits(
+    host=RateLimit(rate=1, burst=1), account=RateLimit(rate=1, burst=1), concurrency=1
+)
 MOMENTS = [0, 0.5, 1.0, 1.5, 2.0, 2.1, 2.25, 2.5, 3.0, 4.0, 4.5, 4.6, 4.75]
-"""Of a call that waits for the limit until 1, is on the wire until 2, in backoff until 2.125, waits until 2.25, …"""
+"""Of a call that waits for the limit until 1, is on the wire until 2, in backoff until 2.125, waits
+until 2.25, …
+"""
 
 
 @asynccontextmanager
-async def living_call(moment: float, turn: int) -> AsyncIterator[tuple[Any, FakePool, asyncio.Task[Any]]]:
-    """A call in the middle of its life, with two more behind it; `turn` steps into the loop's turns of that moment."""
+async def living_call(
+    moment: float, turn: int
+) -> AsyncIterator[tuple[Any, FakePool, asyncio.Task[Any]]]:
+    """A call in the middle of its life, with two more behind it; `turn` steps into the loop's turns
+    of that moment.
+    """
     async with managed(OK, *LIFE, limits=LIFE_LIMITS, random=0.5) as (manager, pool):
         me, other = manager.session(credential(1)), manager.session(credential(2))
         await get_vip_info(other)
@@ -534,7 +610,9 @@ async def living_call(moment: float, turn: int) -> AsyncIterator[tuple[Any, Fake
 @pytest.mark.parametrize("turn", [0, 1, 2, 3])
 @pytest.mark.parametrize("moment", MOMENTS)
 @run_virtual
-async def test_cancelling_works_at_once_at_every_moment_and_leaves_the_books_clean(moment, turn, how):
+async def test_cancelling_works_at_once_at_every_moment_and_leaves_the_books_clean(
+    moment, turn, how
+):
     async with living_call(moment, turn) as (manager, pool, task):
         before = now()
         if how == "cancel" or not moment:
@@ -559,7 +637,10 @@ async def test_cancelling_works_at_once_at_every_moment_and_leaves_the_books_cle
 @run_virtual
 async def test_closing_works_at_once_at_every_moment_and_leaves_nothing(moment, turn):
     async with living_call(moment, turn) as (manager, pool, task):
-        queued = [asyncio.create_task(get_vip_info(manager.session(credential(number)))) for number in (4, 5)]
+        queued = [
+            asyncio.create_task(get_vip_info(manager.session(credential(number))))
+            for number in (4, 5)
+        ]
         await turns(turn)
         before, sent = now(), len(pool.sent)
         await manager.close()
@@ -575,9 +656,14 @@ async def test_closing_works_at_once_at_every_moment_and_leaves_nothing(moment, 
 
 @run_virtual
 async def test_a_call_that_is_granted_in_the_turn_of_the_closing_is_not_sent():
-    async with managed((1.0, OK), limits=Limits(host=None, account=None, concurrency=1)) as (manager, pool):
+    async with managed((1.0, OK), limits=Limits(host=None, account=None, concurrency=1)) as (
+        manager,
+        pool,
+    ):
 
-        def close_now(_: RequestEvent) -> None:  # the permit is free again, and the second call has it
+        def close_now(
+            _: RequestEvent,
+        ) -> None:  # the permit is free again, and the second call has it
             with suppress(StopIteration):
                 manager.close().send(None)
 
@@ -621,7 +707,10 @@ async def test_a_cancellation_at_the_moment_of_the_attempts_deadline_is_not_swal
 
 @run_virtual
 async def test_a_timeout_of_the_callers_ends_a_call_that_waits_for_the_limit():
-    async with managed(limits=Limits(host=RateLimit(rate=0.001, burst=1), account=None)) as (manager, _):
+    async with managed(limits=Limits(host=RateLimit(rate=0.001, burst=1), account=None)) as (
+        manager,
+        _,
+    ):
         me = manager.session(credential())
         await get_vip_info(me)
         with pytest.raises(TimeoutError):
@@ -631,7 +720,7 @@ async def test_a_timeout_of_the_callers_ends_a_call_that_waits_for_the_limit():
         assert manager.limits_state()["api"].waiting == 0
 
 
-# --- a limiter of one's own ----------------------------------------------------------------------------------------
+# --- a limiter of one's own -----------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -658,13 +747,20 @@ class Turnstile:
         self.told.append(error)
 
     def state(self) -> Mapping[str, HostState]:
-        return {"api.bilibili.com": HostState(rate=None, paused_for=0, waiting=0, in_flight=0, accounts={})}
+        return {
+            "api.bilibili.com": HostState(
+                rate=None, paused_for=0, waiting=0, in_flight=0, accounts={}
+            )
+        }
 
 
 @run_virtual
 async def test_a_limiter_by_hand_replaces_all_of_the_limits():
     turnstile, events = Turnstile(), []
-    async with managed(RESET, OK, limits=None, limiter=turnstile, on_request=events.append) as (manager, pool):
+    async with managed(RESET, OK, limits=None, limiter=turnstile, on_request=events.append) as (
+        manager,
+        pool,
+    ):
         me = manager.session(credential(42))
         await asyncio.gather(*(get_vip_info(me) for _ in range(100)))
         assert (now(), len(pool.sent), pool.most_open) == (0, 101, 100)
@@ -674,7 +770,7 @@ async def test_a_limiter_by_hand_replaces_all_of_the_limits():
         assert {event.waited for event in events} == {1.5}
 
 
-# --- a server with a limit of its own, in real time ----------------------------------------------------------------
+# --- a server with a limit of its own, in real time -----------------------------------------------
 
 
 async def test_a_fleet_finds_the_servers_own_limit_and_stays_below_it():

@@ -1,4 +1,6 @@
-"""However a program ends, it ends at once and in silence: no call hangs, and no task, timer or connection is left."""
+"""However a program ends, it ends at once and in silence: no call hangs, and no task, timer or
+connection is left.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +51,19 @@ async def turn_until(done: Callable[[], bool]) -> None:
 
 def start(manager: SessionManager, calls: int = CALLS) -> list[asyncio.Task[Any]]:
     me = manager.session(ME)
-    return [asyncio.create_task(get_account_info(me) if i % 2 else update_sign(me, "sign")) for i in range(calls)]
+    return [
+        asyncio.create_task(get_account_info(me) if i % 2 else update_sign(me, "sign"))
+        for i in range(calls)
+    ]
 
 
 SITUATIONS: dict[str, dict[str, Any]] = {
     "all in flight": {"limits": Limits.none()},
     "most waiting for a place": {"limits": Limits(host=None, account=None)},
     "most waiting for the budget": {},
-    "most waiting until max_wait": {"limits": Limits(account=RateLimit(rate=1, burst=1), max_wait=60)},
+    "most waiting until max_wait": {
+        "limits": Limits(account=RateLimit(rate=1, burst=1), max_wait=60)
+    },
 }
 
 
@@ -66,7 +73,11 @@ async def test_closing_ends_a_thousand_calls_within_a_second(situation: str) -> 
         manager = SessionManager(hosts=server.hosts, **SITUATIONS[situation])
         await manager.open()
         calls = start(manager)
-        expected = {"all in flight": CALLS, "most waiting for a place": 16, "most waiting for the budget": 12}
+        expected = {
+            "all in flight": CALLS,
+            "most waiting for a place": 16,
+            "most waiting for the budget": 12,
+        }
         await turn_until(lambda: len(server.requests) == expected.get(situation, 1))
 
         started = time.perf_counter()
@@ -74,7 +85,9 @@ async def test_closing_ends_a_thousand_calls_within_a_second(situation: str) -> 
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert time.perf_counter() - started < 1
 
-        assert {(type(result), "closed" in str(result)) for result in results} == {(RuntimeError, True)}
+        assert {(type(result), "closed" in str(result)) for result in results} == {
+            (RuntimeError, True)
+        }
         assert live_timers() == []
         await turn_until(lambda: server.open == 0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -185,7 +198,7 @@ async def test_a_lent_pool_closed_too_early_is_a_programmers_mistake() -> None:
                 await get_account_info(manager.session(ME))
 
 
-# --- whole programs ------------------------------------------------------------------------------------------------
+# --- whole programs -------------------------------------------------------------------------------
 
 PROGRAM = """
 import asyncio, os, pathlib, signal, sys
@@ -194,7 +207,10 @@ from faults import HANG, reply, serve
 from bili_account_async import *
 
 SAMPLES = pathlib.Path(sys.argv[1]) / "samples"
-GOOD = {endpoint.path: SAMPLES / (name.replace("clear", "update") + ".json") for name, endpoint in ENDPOINTS.items()}
+GOOD = {
+    endpoint.path: SAMPLES / (name.replace("clear", "update") + ".json")
+    for name, endpoint in ENDPOINTS.items()
+}
 
 ME = Credential(sessdata="me", dede_user_id=1, bili_jct="jct")
 NONE = Limits.none()
@@ -247,8 +263,11 @@ async def interrupted(server):
         await fetch_snapshot(me)
 
 async def main(what, hangs):
-    asyncio.get_running_loop().slow_callback_duration = 60  # a busy machine is not what this is about
-    async with serve(lambda request: [HANG] if hangs else [reply(GOOD[request.path].read_bytes())]) as server:
+    # a busy machine is not what this is about
+    asyncio.get_running_loop().slow_callback_duration = 60
+    async with serve(
+        lambda request: [HANG] if hangs else [reply(GOOD[request.path].read_bytes())]
+    ) as server:
         await what(server)
 
 for name in sys.argv[2:]:
@@ -263,7 +282,9 @@ HANGING = ["close_in_flight", "cancel_a_gather", "time_out", "leave_with_an_erro
 ENDINGS = ["ordinary", "lend_a_pool", *HANGING]
 
 
-def test_a_program_ends_in_silence_in_development_mode_with_warnings_as_errors(tmp_path: Path) -> None:
+def test_a_program_ends_in_silence_in_development_mode_with_warnings_as_errors(
+    tmp_path: Path,
+) -> None:
     here = Path(__file__).parent
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

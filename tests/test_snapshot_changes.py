@@ -1,4 +1,6 @@
-"""A snapshot as a value: what changed since another one, and how it travels to other processes and files."""
+"""A snapshot as a value: what changed since another one, and how it travels to other processes and
+files.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,15 @@ from bili_account_async import (
 )
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-FULL = AccountSnapshot(taken_at=NOON, **{name.removeprefix("get_"): record for name, record in EXPECTED.items()})
+FULL = AccountSnapshot(
+    taken_at=NOON, **{name.removeprefix("get_"): record for name, record in EXPECTED.items()}
+)
 EMPTY = AccountSnapshot(taken_at=NOON)
 FAILURES = {
     "vip_info": RequestTimeout("no answer within 4 s"),
-    "coin_log": SchemaError(path="data.list", expected="a list", got="str", payload={"list": "绝密"}),
+    "coin_log": SchemaError(
+        path="data.list", expected="a list", got="str", payload={"list": "绝密"}
+    ),
     "account_info": ApiError("啥都木有", code=-404),
 }
 
@@ -59,16 +65,21 @@ def later(snapshot: AccountSnapshot, **changes: Any) -> AccountSnapshot:
 
 def partial() -> AccountSnapshot:
     return AccountSnapshot(
-        taken_at=NOON, realname_status=RealnameStatus.CERTIFIED, failures=FAILURES, skipped=frozenset({"coin_exp"})
+        taken_at=NOON,
+        realname_status=RealnameStatus.CERTIFIED,
+        failures=FAILURES,
+        skipped=frozenset({"coin_exp"}),
     )
 
 
-# --- the value -----------------------------------------------------------------------------------------------------
+# --- the value ------------------------------------------------------------------------------------
 
 
 def test_the_sections_are_the_get_endpoints() -> None:
     assert {
-        name.removeprefix("get_") for name, endpoint in ENDPOINTS.items() if endpoint.method == "GET"
+        name.removeprefix("get_")
+        for name, endpoint in ENDPOINTS.items()
+        if endpoint.method == "GET"
     } == ALL_SECTIONS
     assert len(ALL_SECTIONS) == 8
     assert all(getattr(EMPTY, section) is None for section in ALL_SECTIONS)
@@ -105,7 +116,7 @@ def test_snapshots_compare_by_value() -> None:
     assert later(FULL) != FULL
 
 
-# --- pickle, copy, JSON --------------------------------------------------------------------------------------------
+# --- pickle, copy, JSON ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -170,17 +181,22 @@ def test_unstructure_gives_errors_as_type_and_message_and_absent_sections_as_non
 @given(data=st.data())
 def test_any_snapshot_passes_json_and_pickle(data: st.DataObject) -> None:
     sections = {
-        section: data.draw(st.none() | values(ENDPOINTS[f"get_{section}"].returns)) for section in sorted(ALL_SECTIONS)
+        section: data.draw(st.none() | values(ENDPOINTS[f"get_{section}"].returns))
+        for section in sorted(ALL_SECTIONS)
     }
     snapshot = AccountSnapshot(taken_at=NOON, **sections)
     assert pickle.loads(pickle.dumps(snapshot)) == snapshot
     told = json.loads(json.dumps(unstructure(snapshot), allow_nan=False))
     for section, record in sections.items():
-        assert told[section] is None if record is None else structure(type(record), told[section]) == record
+        assert (
+            told[section] is None
+            if record is None
+            else structure(type(record), told[section]) == record
+        )
     assert snapshot.changes_since(snapshot) == ()
 
 
-# --- changes -------------------------------------------------------------------------------------------------------
+# --- changes --------------------------------------------------------------------------------------
 
 
 def test_nothing_changed_between_equal_snapshots() -> None:
@@ -205,7 +221,11 @@ def test_the_contract_s_own_example_holds() -> None:
             RealnameStatus.UNCERTIFIED,
             ("realname_status", RealnameStatus.CERTIFIED, RealnameStatus.UNCERTIFIED),
         ),
-        ("realname_status", RealnameStatus(7), ("realname_status", RealnameStatus.CERTIFIED, RealnameStatus(7))),
+        (
+            "realname_status",
+            RealnameStatus(7),
+            ("realname_status", RealnameStatus.CERTIFIED, RealnameStatus(7)),
+        ),
         (
             "account_info",
             attrs.evolve(EXPECTED["get_account_info"], birthday=None),
@@ -218,7 +238,9 @@ def test_the_contract_s_own_example_holds() -> None:
         ),
     ],
 )
-def test_a_changed_value_is_a_change_with_its_path(section: str, new: Any, change: tuple[str, Any, Any]) -> None:
+def test_a_changed_value_is_a_change_with_its_path(
+    section: str, new: Any, change: tuple[str, Any, Any]
+) -> None:
     [told] = later(FULL, **{section: new}).changes_since(FULL)
     assert (told.path, told.old, told.new) == change
 
@@ -230,7 +252,11 @@ def test_a_change_deep_inside_is_told_by_its_attribute_names() -> None:
     new = attrs.evolve(security, account_safe=safe, account_other=other)
     assert later(FULL, security_info=new).changes_since(FULL) == (
         Change(path="security_info.account_safe.score", old=90, new=10),
-        Change(path="security_info.account_safe.pwd_level", old=PasswordLevel.STRONG, new=PasswordLevel.WEAK),
+        Change(
+            path="security_info.account_safe.pwd_level",
+            old=PasswordLevel.STRONG,
+            new=PasswordLevel.WEAK,
+        ),
         Change(path="security_info.account_other.skip_verify", old=False, new=True),
     )
 
@@ -238,7 +264,11 @@ def test_a_change_deep_inside_is_told_by_its_attribute_names() -> None:
 def test_changes_in_several_sections_are_all_told() -> None:
     info = attrs.evolve(EXPECTED["get_account_info"], sign="新的签名", uname="小明")
     told = later(FULL, account_info=info, coin_exp=50).changes_since(FULL)
-    assert {change.path for change in told} == {"account_info.sign", "account_info.uname", "coin_exp"}
+    assert {change.path for change in told} == {
+        "account_info.sign",
+        "account_info.uname",
+        "coin_exp",
+    }
 
 
 @pytest.mark.parametrize("section", sorted(ALL_SECTIONS))
@@ -251,7 +281,10 @@ def test_a_section_that_is_absent_in_either_is_no_change(section: str) -> None:
 
 def test_other_circumstances_are_no_change() -> None:
     other = AccountSnapshot(
-        taken_at=NOON + timedelta(days=1), coin_exp=20, failures=FAILURES, skipped=frozenset({"coin_log"})
+        taken_at=NOON + timedelta(days=1),
+        coin_exp=20,
+        failures=FAILURES,
+        skipped=frozenset({"coin_log"}),
     )
     assert other.changes_since(FULL) == ()
 
@@ -259,7 +292,9 @@ def test_other_circumstances_are_no_change() -> None:
 def test_new_coin_log_entries_are_one_change_in_the_server_s_order() -> None:
     old = with_log(entry(2), entry(1))
     new = with_log(entry(4, "-1"), entry(3), entry(2), entry(1))
-    assert new.changes_since(old) == (Change(path="coin_log.entries", old=(), new=(entry(4, "-1"), entry(3))),)
+    assert new.changes_since(old) == (
+        Change(path="coin_log.entries", old=(), new=(entry(4, "-1"), entry(3))),
+    )
 
 
 def test_entries_that_only_aged_out_are_no_change() -> None:
@@ -275,7 +310,9 @@ def test_entries_may_age_out_while_others_come() -> None:
 
 
 def test_the_first_entries_of_an_empty_log_are_new() -> None:
-    assert with_log(entry(1)).changes_since(with_log()) == (Change(path="coin_log.entries", old=(), new=(entry(1),)),)
+    assert with_log(entry(1)).changes_since(with_log()) == (
+        Change(path="coin_log.entries", old=(), new=(entry(1),)),
+    )
 
 
 def test_two_equal_entries_in_one_second_are_both_real() -> None:
@@ -306,9 +343,13 @@ def test_an_equal_decimal_in_another_form_is_no_change() -> None:
     old=st.lists(st.integers(0, 6).map(entry), max_size=8),
     new=st.lists(st.integers(0, 6).map(entry), max_size=8),
 )
-def test_what_is_told_as_new_is_what_the_old_log_lacks(old: list[CoinLogEntry], new: list[CoinLogEntry]) -> None:
+def test_what_is_told_as_new_is_what_the_old_log_lacks(
+    old: list[CoinLogEntry], new: list[CoinLogEntry]
+) -> None:
     told = with_log(*new).changes_since(with_log(*old))
     left = list(old)
     lacking = [item for item in new if not (item in left and left.remove(item) is None)]
-    assert sorted(item.time for change in told for item in change.new) == sorted(item.time for item in lacking)
+    assert sorted(item.time for change in told for item in change.new) == sorted(
+        item.time for item in lacking
+    )
     assert [change.path for change in told] == ["coin_log.entries"][: len(lacking)]

@@ -34,7 +34,15 @@ from hypothesis import strategies as st
 from samples_of import CHINA, EXPECTED
 from strategies import fuzz, values
 
-from bili_account_async import ApiError, BiliError, CoinLog, CoinLogEntry, SessionManager, VipStatus, fetch_snapshot
+from bili_account_async import (
+    ApiError,
+    BiliError,
+    CoinLog,
+    CoinLogEntry,
+    SessionManager,
+    VipStatus,
+    fetch_snapshot,
+)
 from bili_account_async import store as store_module
 from bili_account_async.polling import SnapshotStore
 from bili_account_async.sandbox import Sandbox
@@ -42,7 +50,9 @@ from bili_account_async.snapshot import AccountSnapshot
 from bili_account_async.store import SqliteStore, StoreError
 
 TAKEN = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
-FULL = AccountSnapshot(taken_at=TAKEN, **{name.removeprefix("get_"): value for name, value in EXPECTED.items()})
+FULL = AccountSnapshot(
+    taken_at=TAKEN, **{name.removeprefix("get_"): value for name, value in EXPECTED.items()}
+)
 START = datetime(2026, 3, 1, tzinfo=CHINA)
 WEEK = 7 * 24 * 3600
 
@@ -57,7 +67,9 @@ def entry(second: int = 0, delta: str = "-1", reason: str = "打赏") -> CoinLog
 
 
 def showing(*entries: CoinLogEntry, coin_exp: int | None = None) -> AccountSnapshot:
-    return AccountSnapshot(taken_at=TAKEN, coin_exp=coin_exp, coin_log=CoinLog(entries=entries, count=len(entries)))
+    return AccountSnapshot(
+        taken_at=TAKEN, coin_exp=coin_exp, coin_log=CoinLog(entries=entries, count=len(entries))
+    )
 
 
 def sql(path: Path, statement: str, *parameters: object) -> list[Any]:
@@ -82,7 +94,7 @@ def unprivileged() -> Iterator[None]:
             os.seteuid(0)
 
 
-# --- snapshots -----------------------------------------------------------------------------------------------------
+# --- snapshots ------------------------------------------------------------------------------------
 
 
 async def test_what_was_saved_is_there_after_a_restart(path: Path) -> None:
@@ -106,7 +118,9 @@ async def test_an_account_never_saved_is_none(path: Path) -> None:
 
 async def test_a_section_that_is_absent_keeps_its_last_known_value(path: Path) -> None:
     later = TAKEN + timedelta(minutes=10)
-    failed = AccountSnapshot(taken_at=later, coin_exp=50, failures={"vip_info": ApiError("x", code=-1)})
+    failed = AccountSnapshot(
+        taken_at=later, coin_exp=50, failures={"vip_info": ApiError("x", code=-1)}
+    )
     async with SqliteStore(path) as store:
         await store.save("alice", FULL)
         await store.save("alice", failed)
@@ -154,7 +168,9 @@ async def test_a_stored_section_that_no_longer_fits_is_absent_and_logged(
 
 
 async def test_an_unknown_enum_value_survives(path: Path) -> None:
-    odd = attrs.evolve(FULL, vip_info=attrs.evolve(EXPECTED["get_vip_info"], vip_status=VipStatus(9)))
+    odd = attrs.evolve(
+        FULL, vip_info=attrs.evolve(EXPECTED["get_vip_info"], vip_status=VipStatus(9))
+    )
     async with SqliteStore(path) as store:
         await store.save("alice", odd)
         assert await store.load("alice") == odd
@@ -169,7 +185,11 @@ async def test_a_snapshot_in_which_nothing_changed_writes_only_its_time(path: Pa
 
 
 async def test_no_secret_of_the_credential_reaches_the_file(path: Path) -> None:
-    async with Sandbox() as sandbox, SessionManager(hosts=sandbox.hosts) as manager, SqliteStore(path) as store:
+    async with (
+        Sandbox() as sandbox,
+        SessionManager(hosts=sandbox.hosts) as manager,
+        SqliteStore(path) as store,
+    ):
         credential = sandbox.add_account(uname="小明").credential
         snapshot = await fetch_snapshot(manager.session(credential))
         refused = attrs.evolve(snapshot, failures={"coin_log": BiliError("what the server said")})
@@ -181,7 +201,7 @@ async def test_no_secret_of_the_credential_reaches_the_file(path: Path) -> None:
         assert secret.encode() not in written
 
 
-# --- the ledger ----------------------------------------------------------------------------------------------------
+# --- the ledger -----------------------------------------------------------------------------------
 
 
 async def test_overlapping_windows_double_no_entry_and_what_aged_out_stays(path: Path) -> None:
@@ -216,7 +236,10 @@ async def test_equal_deltas_are_equal_however_they_were_written(path: Path) -> N
 async def test_the_ledger_is_exact_sorted_and_in_china_time(path: Path) -> None:
     deltas = ["0.1", "1E-7", "1E+22", "-0.3", "12345678901234567890.123456789"]
     times = [datetime(year, 1, 1, tzinfo=CHINA) for year in (1969, 9999, 2026, 1, 1970)]
-    entries = [CoinLogEntry(time=t, delta=Decimal(d), reason="a'\x00\n") for t, d in zip(times, deltas, strict=True)]
+    entries = [
+        CoinLogEntry(time=t, delta=Decimal(d), reason="a'\x00\n")
+        for t, d in zip(times, deltas, strict=True)
+    ]
     async with SqliteStore(path) as store:
         await store.save("alice", showing(*entries))
         kept = await store.ledger("alice")
@@ -249,7 +272,9 @@ def shared() -> Iterator[tuple[asyncio.Runner, SqliteStore, Iterator[str]]]:
 
 
 waits = st.tuples(st.just("wait"), st.integers(0, 3) | st.integers(0, WEEK - 1) | st.just(WEEK - 1))
-changes = st.tuples(st.just("change"), st.tuples(st.sampled_from(["1", "1.0", "-1", "0.1"]), st.sampled_from("ab")))
+changes = st.tuples(
+    st.just("change"), st.tuples(st.sampled_from(["1", "1.0", "-1", "0.1"]), st.sampled_from("ab"))
+)
 polls = st.tuples(st.sampled_from(["poll", "poll", "poll", "reopen"]), st.none())
 
 
@@ -293,7 +318,10 @@ sections = st.fixed_dictionaries(
 @fuzz
 @given(sections=sections, taken_at=st.datetimes(timezones=st.just(UTC)), name=st.text())
 def test_whatever_comes_over_the_wire_is_loaded_as_it_was_saved(
-    shared: tuple[asyncio.Runner, SqliteStore, Iterator[str]], sections: dict[str, Any], taken_at: datetime, name: str
+    shared: tuple[asyncio.Runner, SqliteStore, Iterator[str]],
+    sections: dict[str, Any],
+    taken_at: datetime,
+    name: str,
 ) -> None:
     runner, store, names = shared
     snapshot = AccountSnapshot(taken_at=taken_at, **sections)
@@ -304,7 +332,7 @@ def test_whatever_comes_over_the_wire_is_loaded_as_it_was_saved(
     assert Counter(runner.run(store.ledger(name))) == Counter(entries)
 
 
-# --- the file ------------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 
 
 async def test_the_file_and_its_companions_are_the_owners_alone(path: Path) -> None:
@@ -348,12 +376,16 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -
         pass
     sql(path, "PRAGMA user_version = 7")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"accounts\.db: its version is 7, .* up to 1; upgrade bili-account-async"):
+    with pytest.raises(
+        StoreError, match=r"accounts\.db: its version is 7, .* up to 1; upgrade bili-account-async"
+    ):
         await SqliteStore(path).open()
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("theirs", ["CREATE TABLE cookie (a)", "PRAGMA user_version = 1", "PRAGMA application_id = 9"])
+@pytest.mark.parametrize(
+    "theirs", ["CREATE TABLE cookie (a)", "PRAGMA user_version = 1", "PRAGMA application_id = 9"]
+)
 async def test_another_programs_database_is_refused_and_left_alone(path: Path, theirs: str) -> None:
     sql(path, theirs)
     before = path.read_bytes()
@@ -377,7 +409,9 @@ async def test_a_file_of_an_older_version_is_brought_up_to_date_with_all_it_hold
     assert sql(path, "SELECT a FROM extra") == [("alice",)]
 
 
-async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with SqliteStore(path) as store:
         await store.save("alice", FULL)
     with monkeypatch.context() as patch:
@@ -424,7 +458,7 @@ def test_a_kill_at_any_instant_leaves_a_sound_file_with_every_finished_save(path
     assert survived >= int(kills) // 2
 
 
-# --- a disk that can't take it -------------------------------------------------------------------------------------
+# --- a disk that can't take it --------------------------------------------------------------------
 
 
 async def test_a_full_disk_is_a_clear_error_and_what_was_saved_stays(path: Path) -> None:
@@ -432,7 +466,9 @@ async def test_a_full_disk_is_a_clear_error_and_what_was_saved_stays(path: Path)
         await store.save("alice", FULL)
         ((pages,),) = await store._db.execute_fetchall("PRAGMA page_count")
         await store._db.execute_fetchall(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(StoreError, match=r"accounts\.db: database or disk is full; free some space"):
+        with pytest.raises(
+            StoreError, match=r"accounts\.db: database or disk is full; free some space"
+        ):
             await store.save("bob", showing(*map(entry, range(500))))
         assert await store.accounts() == ("alice",)
         assert await store.load("alice") == FULL
@@ -445,9 +481,14 @@ async def test_a_disk_that_refuses_a_write_halfway_loses_nothing(path: Path) -> 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     async with SqliteStore(path) as store:
         await store.save("alice", FULL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name("accounts.db-wal").stat().st_size + 9000, before[1]))
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE,
+            (path.with_name("accounts.db-wal").stat().st_size + 9000, before[1]),
+        )
         try:
-            with pytest.raises(StoreError, match="disk I/O error; see whether the disk is full or broken"):
+            with pytest.raises(
+                StoreError, match="disk I/O error; see whether the disk is full or broken"
+            ):
                 await store.save("bob", showing(*map(entry, range(500))))
             assert await store.load("alice") == FULL
         finally:
@@ -468,7 +509,9 @@ async def test_a_file_that_may_only_be_read_can_be_read_and_refuses_writes_clear
         with unprivileged():
             async with SqliteStore(path) as store:
                 assert await store.load("alice") == FULL
-                with pytest.raises(StoreError, match="readonly database; make the file and its directory writable"):
+                with pytest.raises(
+                    StoreError, match="readonly database; make the file and its directory writable"
+                ):
                     await store.save("alice", FULL)
 
 
@@ -479,7 +522,9 @@ async def test_a_file_or_directory_that_may_not_be_used_is_a_clear_error() -> No
             await store.save("alice", FULL)
         path.parent.chmod(0o755)
         with unprivileged():
-            with pytest.raises(StoreError, match=r"accounts\.db: unable to open database file; see that"):
+            with pytest.raises(
+                StoreError, match=r"accounts\.db: unable to open database file; see that"
+            ):
                 await SqliteStore(path).open()
             with pytest.raises(StoreError, match=r"new\.db: Permission denied; see that"):
                 await SqliteStore(path.with_name("new.db")).open()
@@ -490,7 +535,10 @@ async def test_what_is_no_store_is_named_as_such(tmp_path: Path) -> None:
     text.write_text("these are notes, and no database at all\n" * 100)
     for path, said in (
         (tmp_path, "unable to open database file; see that the file's directory exists"),
-        (tmp_path / "missing" / "a.db", "No such file or directory; see that the file's directory exists"),
+        (
+            tmp_path / "missing" / "a.db",
+            "No such file or directory; see that the file's directory exists",
+        ),
         (text, "file is not a database; name another file, or move this one away"),
     ):
         with pytest.raises(StoreError) as caught:
@@ -504,7 +552,9 @@ async def test_a_damaged_file_is_a_clear_error(path: Path) -> None:
     healthy = path.read_bytes()
     path.write_bytes(healthy[:4096] + b"\xff" * (len(healthy) - 4096))
     async with SqliteStore(path) as store:
-        with pytest.raises(StoreError, match=r"malformed; move the file away, or restore a copy of it"):
+        with pytest.raises(
+            StoreError, match=r"malformed; move the file away, or restore a copy of it"
+        ):
             await store.load("alice")
 
 
@@ -528,7 +578,7 @@ def test_the_error_is_one_of_ours_and_pickles_and_copies() -> None:
         assert (str(again), again.path) == (str(error), "/x/a.db")
 
 
-# --- tasks and threads ---------------------------------------------------------------------------------------------
+# --- tasks and threads ----------------------------------------------------------------------------
 
 
 async def test_a_save_cancelled_at_any_moment_is_there_whole_or_not_at_all(path: Path) -> None:
@@ -536,7 +586,9 @@ async def test_a_save_cancelled_at_any_moment_is_there_whole_or_not_at_all(path:
     async with SqliteStore(path) as store:
         for k in range(1, 151):
             before = await store.ledger("alice")
-            saving = asyncio.create_task(store.save("alice", showing(*map(entry, range(k)), coin_exp=k)))
+            saving = asyncio.create_task(
+                store.save("alice", showing(*map(entry, range(k)), coin_exp=k))
+            )
             for _ in range(k % 30):
                 await asyncio.sleep(0)
             await asyncio.sleep(k % 7 * 0.0001)
@@ -575,7 +627,9 @@ async def test_a_cancelled_save_does_not_hold_the_file(path: Path) -> None:
 
 async def test_concurrent_saves_are_each_whole(path: Path) -> None:
     async with SqliteStore(path) as store:
-        await asyncio.gather(*(store.save(f"a{i % 5}", showing(entry(i), coin_exp=i)) for i in range(50)))
+        await asyncio.gather(
+            *(store.save(f"a{i % 5}", showing(entry(i), coin_exp=i)) for i in range(50))
+        )
         assert sum([len(await store.ledger(name)) for name in await store.accounts()]) == 50
 
 
@@ -628,7 +682,9 @@ async def no_more_threads_than(expected: int) -> bool:
     return False
 
 
-async def test_nothing_is_left_after_closing_or_after_a_failed_opening(path: Path, tmp_path: Path) -> None:
+async def test_nothing_is_left_after_closing_or_after_a_failed_opening(
+    path: Path, tmp_path: Path
+) -> None:
     threads = threading.active_count()
     async with SqliteStore(path) as store:
         await store.save("alice", FULL)

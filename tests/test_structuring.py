@@ -1,4 +1,6 @@
-"""JSON values become records exactly and come back; anything else is a SchemaError that names its place."""
+"""JSON values become records exactly and come back; anything else is a SchemaError that names its
+place.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,18 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypedDict, TypeVar, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Optional,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
 import attrs
 import orjson
@@ -71,10 +84,12 @@ def with_at(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
 
 
 def spelled(path: tuple[str | int, ...]) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+    return "".join(
+        f"[{step}]" if isinstance(step, int) else f".{step}" for step in path
+    ).removeprefix(".")
 
 
-# --- what is documented --------------------------------------------------------------------------------------------
+# --- what is documented ---------------------------------------------------------------------------
 
 
 @every_get
@@ -102,7 +117,7 @@ def test_the_sign_s_reply_has_no_payload(name: str, extra: dict[str, Any]) -> No
     assert Decoder(ENDPOINTS[name]).decode(sample("update_sign") | extra) == (None, None, ())
 
 
-# --- there and back ------------------------------------------------------------------------------------------------
+# --- there and back -------------------------------------------------------------------------------
 
 
 @every_record
@@ -128,7 +143,9 @@ def test_what_unstructure_gives_passes_json_and_comes_back(cls: Any, data: st.Da
 
 @every_record
 def test_unstructure_uses_the_api_s_own_names(cls: Any) -> None:
-    assert list(unstructure(structure(cls, samples_by_class()[cls]))) == [wire_name(f) for f in fields_of(cls)]
+    assert list(unstructure(structure(cls, samples_by_class()[cls]))) == [
+        wire_name(f) for f in fields_of(cls)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -147,8 +164,18 @@ def test_unstructure_uses_the_api_s_own_names(cls: Any) -> None:
         (VipInfo, "vip_due_date", 1, datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)),
         (VipInfo, "vip_due_date", 1001, datetime(1970, 1, 1, 0, 0, 1, 1000, tzinfo=UTC)),
         (VipInfo, "vip_due_date", -1, datetime(1969, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)),
-        (VipInfo, "vip_due_date", 1612454400123, datetime(2021, 2, 4, 16, 0, 0, 123000, tzinfo=UTC)),
-        (VipInfo, "vip_due_date", 253402300799999, datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)),
+        (
+            VipInfo,
+            "vip_due_date",
+            1612454400123,
+            datetime(2021, 2, 4, 16, 0, 0, 123000, tzinfo=UTC),
+        ),
+        (
+            VipInfo,
+            "vip_due_date",
+            253402300799999,
+            datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC),
+        ),
         (VipInfo, "vip_status", 0, VipStatus.NONE),
         (VipInfo, "vip_status", 9, VipStatus(9)),
         (VipInfo, "vip_status", -9, VipStatus(-9)),
@@ -166,11 +193,18 @@ def test_unstructure_uses_the_api_s_own_names(cls: Any) -> None:
         (CoinLogEntry, "delta", 2**53 + 1, Decimal(2**53 + 1)),
         (CoinLogEntry, "delta", 10**400, Decimal(10**400)),
         (CoinLogEntry, "time", "2020-02-29 00:00:00", datetime(2020, 2, 29, tzinfo=CHINA)),
-        (CoinLogEntry, "time", "9999-12-31 23:59:59", datetime(9999, 12, 31, 23, 59, 59, tzinfo=CHINA)),
+        (
+            CoinLogEntry,
+            "time",
+            "9999-12-31 23:59:59",
+            datetime(9999, 12, 31, 23, 59, 59, tzinfo=CHINA),
+        ),
         (CoinLogEntry, "time", "0001-01-01 00:00:00", datetime(1, 1, 1, tzinfo=CHINA)),
     ],
 )
-def test_a_wire_value_means_what_the_document_says_and_comes_back(cls: Any, field: str, wire: Any, value: Any) -> None:
+def test_a_wire_value_means_what_the_document_says_and_comes_back(
+    cls: Any, field: str, wire: Any, value: Any
+) -> None:
     [place] = [f for f in fields_of(cls) if f.name == field]
     record = structure(cls, samples_by_class()[cls] | {wire_name(place): wire})
     got = getattr(record, field)
@@ -183,11 +217,15 @@ def test_a_wire_value_means_what_the_document_says_and_comes_back(cls: Any, fiel
 def test_times_are_aware_in_their_own_zones() -> None:
     assert EXPECTED["get_vip_info"].vip_due_date.tzinfo is UTC
     assert structure(VipInfo, payload_of("get_vip_info")).vip_due_date.utcoffset() == timedelta(0)
-    assert structure(CoinLog, payload_of("get_coin_log")).entries[0].time.utcoffset() == timedelta(hours=8)
+    assert structure(CoinLog, payload_of("get_coin_log")).entries[0].time.utcoffset() == timedelta(
+        hours=8
+    )
 
 
 def test_a_coin_log_time_made_in_another_zone_goes_out_as_china_time() -> None:
-    entry = CoinLogEntry(time=datetime(2020, 5, 19, 16, 30, tzinfo=UTC), delta=Decimal(1), reason="")
+    entry = CoinLogEntry(
+        time=datetime(2020, 5, 19, 16, 30, tzinfo=UTC), delta=Decimal(1), reason=""
+    )
     assert unstructure(entry)["time"] == "2020-05-20 00:30:00"
 
 
@@ -206,7 +244,9 @@ def test_unknown_extra_fields_are_no_error(cls: Any) -> None:
 
 @pytest.mark.parametrize("kind", [dict, OrderedDict, MappingProxyType])
 def test_any_mapping_can_be_structured(kind: Any) -> None:
-    assert structure(AccountInfo, kind(payload_of("get_account_info"))) == EXPECTED["get_account_info"]
+    assert (
+        structure(AccountInfo, kind(payload_of("get_account_info"))) == EXPECTED["get_account_info"]
+    )
 
 
 @pytest.mark.parametrize("value", [None, "text", b"x", [1], {"a": 1}, object(), 1.5])
@@ -216,12 +256,12 @@ def test_unstructure_refuses_what_is_no_record(value: Any) -> None:
 
 
 def test_unstructure_takes_what_the_endpoints_without_a_record_return() -> None:
-    assert json.dumps([unstructure(20), unstructure(RealnameStatus.CERTIFIED), unstructure(Sex.MALE)]) == json.dumps(
-        [20, 1, "男"]
-    )
+    assert json.dumps(
+        [unstructure(20), unstructure(RealnameStatus.CERTIFIED), unstructure(Sex.MALE)]
+    ) == json.dumps([20, 1, "男"])
 
 
-# --- every wrong type in every field of every record ---------------------------------------------------------------
+# --- every wrong type in every field of every record ----------------------------------------------
 
 KINDS = {"null": None, "bool": True, "int": 7, "float": 1.5, "str": "7", "list": [], "dict": {}}
 TOLD = {"bool": "bool True", "int": "int 7", "float": "float 1.5"}
@@ -277,23 +317,31 @@ def places_of_records() -> list[tuple[str, Path, Any]]:
     return [
         (name, path, kind)
         for name in GETS
-        for path, kind in places_in(ENDPOINTS[name].returns, payload_of(name), ENDPOINTS[name].result)
+        for path, kind in places_in(
+            ENDPOINTS[name].returns, payload_of(name), ENDPOINTS[name].result
+        )
     ]
 
 
 def samples_by_class() -> dict[Any, Any]:
     """One documented wire object for every record class."""
     return {
-        kind: at(sample(name), path) for name, path, kind in reversed(places_of_records()) if isinstance(kind, type)
+        kind: at(sample(name), path)
+        for name, path, kind in reversed(places_of_records())
+        if isinstance(kind, type)
     }
 
 
-PLACES = [pytest.param(*place, id=f"{place[0]}:{spelled(place[1])}") for place in places_of_records()]
+PLACES = [
+    pytest.param(*place, id=f"{place[0]}:{spelled(place[1])}") for place in places_of_records()
+]
 
 
 def test_the_generated_places_are_all_of_them() -> None:
     assert set(RECORDS) <= samples_by_class().keys()
-    assert len(PLACES) == 61 + 4  # the values in eight replies, and those of the coin log's last entry
+    assert (
+        len(PLACES) == 61 + 4
+    )  # the values in eight replies, and those of the coin log's last entry
 
 
 @pytest.mark.parametrize(("name", "path", "kind"), PLACES)
@@ -311,7 +359,9 @@ def test_every_wrong_type_is_refused_with_its_path(name: str, path: Path, kind: 
         assert str(error) == f"{error.path}: expected {error.expected}, got {error.got}"
 
 
-@pytest.mark.parametrize(("name", "path", "kind"), [p for p in PLACES if not isinstance(p.values[1][-1], int)])
+@pytest.mark.parametrize(
+    ("name", "path", "kind"), [p for p in PLACES if not isinstance(p.values[1][-1], int)]
+)
 def test_every_missing_field_is_refused_with_its_path(name: str, path: Path, kind: Any) -> None:
     error = Decoder(ENDPOINTS[name]).decode(with_at(sample(name), path, ...))
     assert isinstance(error, SchemaError)
@@ -321,19 +371,28 @@ def test_every_missing_field_is_refused_with_its_path(name: str, path: Path, kin
 
 
 @pytest.mark.parametrize(("name", "path", "kind"), PLACES)
-def test_structure_alone_gives_the_same_path_below_the_payload(name: str, path: Path, kind: Any) -> None:
+def test_structure_alone_gives_the_same_path_below_the_payload(
+    name: str, path: Path, kind: Any
+) -> None:
     depth = len(ENDPOINTS[name].result)
     if path[depth:]:
         payload = with_at(payload_of(name), path[depth:], [True])
-        assert refusal(ENDPOINTS[name].returns, payload).path in (spelled(path[depth:]), spelled((*path[depth:], 0)))
+        assert refusal(ENDPOINTS[name].returns, payload).path in (
+            spelled(path[depth:]),
+            spelled((*path[depth:], 0)),
+        )
 
 
-NUMBERS = [(name, path, kind) for name, path, kind in places_of_records() if takes(kind) & {"int", "float"}]
+NUMBERS = [
+    (name, path, kind) for name, path, kind in places_of_records() if takes(kind) & {"int", "float"}
+]
 
 
 @pytest.mark.parametrize(("name", "path", "kind"), NUMBERS, ids=lambda value: str(value))
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_nan_and_infinity_are_refused_everywhere(name: str, path: Path, kind: Any, number: float) -> None:
+def test_nan_and_infinity_are_refused_everywhere(
+    name: str, path: Path, kind: Any, number: float
+) -> None:
     envelope = sample(name)
     at(envelope, path[:-1])[path[-1]] = number
     error = Decoder(ENDPOINTS[name]).decode(envelope)
@@ -348,7 +407,10 @@ def test_the_contract_s_own_examples_of_wrong_types_are_refused() -> None:
     assert refusal(VipInfo, vip | {"mid": True}).got == "bool True"
     assert refusal(VipInfo, []).path == ""
     security = payload_of("get_security_info")
-    assert refusal(SecurityInfo, with_at(security, ("account_safe", "pwd_level"), "3")).path == "account_safe.pwd_level"
+    assert (
+        refusal(SecurityInfo, with_at(security, ("account_safe", "pwd_level"), "3")).path
+        == "account_safe.pwd_level"
+    )
     log = payload_of("get_coin_log")
     assert refusal(CoinLog, with_at(log, ("list", 4, "time"), 5)).path == "list[4].time"
 
@@ -425,7 +487,8 @@ def test_an_impossible_coin_log_time_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [253402300800000, -62135596800001, 2**63, -(2**63), 2**64 - 1, 10**400, 1612454400000.0]
+    "number",
+    [253402300800000, -62135596800001, 2**63, -(2**63), 2**64 - 1, 10**400, 1612454400000.0],
 )
 def test_a_due_date_that_no_calendar_has_is_refused(number: float) -> None:
     error = refusal(VipInfo, payload_of("get_vip_info") | {"vip_due_date": number})
@@ -434,7 +497,9 @@ def test_a_due_date_that_no_calendar_has_is_refused(number: float) -> None:
 
 @pytest.mark.parametrize("number", [2, -1, 1.0, True, "1"])
 def test_only_zero_and_one_are_a_binding(number: Any) -> None:
-    error = refusal(SecurityInfo, with_at(payload_of("get_security_info"), ("account_sns", "qq_bind"), number))
+    error = refusal(
+        SecurityInfo, with_at(payload_of("get_security_info"), ("account_sns", "qq_bind"), number)
+    )
     assert (error.path, error.expected) == ("account_sns.qq_bind", "0 or 1")
 
 
@@ -461,7 +526,7 @@ def test_a_schema_error_holds_the_payload_and_shows_no_text_of_it() -> None:
     assert error.__context__ is None
 
 
-# --- drift ---------------------------------------------------------------------------------------------------------
+# --- drift ----------------------------------------------------------------------------------------
 
 
 def drift(endpoint: Any, envelope: Any) -> tuple[str, ...]:
@@ -479,11 +544,17 @@ def drift(endpoint: Any, envelope: Any) -> tuple[str, ...]:
         ("get_security_info", ("data", "account_safe"), ("data.account_safe.novel",)),
         ("get_coin_log", ("data",), ("data.novel",)),
         ("get_coin_log", ("data", "list", 3), ("data.list[].novel",)),
-        ("get_realname_status", ("data",), ()),  # the record is one number: nothing else was asked for
+        (
+            "get_realname_status",
+            ("data",),
+            (),
+        ),  # the record is one number: nothing else was asked for
         ("get_coin_exp", (), ()),
     ],
 )
-def test_unknown_fields_are_told_by_their_paths(name: str, path: Path, unknown: tuple[str, ...]) -> None:
+def test_unknown_fields_are_told_by_their_paths(
+    name: str, path: Path, unknown: tuple[str, ...]
+) -> None:
     envelope = sample(name)
     at(envelope, path)["novel"] = 1
     assert drift(ENDPOINTS[name], envelope) == unknown
@@ -497,7 +568,7 @@ def test_a_field_that_is_unknown_in_many_items_is_told_once_and_every_other_too(
     assert drift(ENDPOINTS["get_coin_log"], envelope) == ("data.list[].id", "data.list[].type")
 
 
-# --- what a user declares ------------------------------------------------------------------------------------------
+# --- what a user declares -------------------------------------------------------------------------
 
 
 class Level(IntEnum):
@@ -742,7 +813,9 @@ def test_a_user_s_record_comes_back_from_unstructure() -> None:
         ("bare", "", "bare"),
     ],
 )
-def test_a_wrong_value_in_a_user_s_class_is_named_by_its_path(field: str, value: Any, path: str) -> None:
+def test_a_wrong_value_in_a_user_s_class_is_named_by_its_path(
+    field: str, value: Any, path: str
+) -> None:
     error = refusal(Tree, MOST | {field: value})
     assert error.path == path
     assert error.expected
@@ -756,7 +829,12 @@ def test_a_user_s_validator_that_refuses_is_a_schema_error_at_its_place() -> Non
 
 @pytest.mark.parametrize("kind", [Numbered[Leaf, int], LeafPage])
 def test_a_generic_class_is_read_with_its_arguments(kind: Any) -> None:
-    wire = {"items": [{"name": "a"}], "after": {"name": "b"}, "number": 1, "next": {"items": [], "number": 2}}
+    wire = {
+        "items": [{"name": "a"}],
+        "after": {"name": "b"},
+        "number": 1,
+        "next": {"items": [], "number": 2},
+    }
     page = structure(kind, wire)
     made = type(page)
     assert made is (get_origin(kind) or kind)
@@ -768,7 +846,9 @@ def test_a_generic_class_is_read_with_its_arguments(kind: Any) -> None:
     assert refusal(kind, wire | {"next": {"items": [1], "number": 2}}).path == "next.items[0]"
     assert structure(kind, unstructure(page)) == page
     endpoint: Any = Endpoint("get_page", "GET", "api", "/x/page", Auth(), kind)
-    assert drift(endpoint, {"code": 0, "data": wire | {"after": {"name": "b", "novel": 1}}}) == ("data.after.novel",)
+    assert drift(endpoint, {"code": 0, "data": wire | {"after": {"name": "b", "novel": 1}}}) == (
+        "data.after.novel",
+    )
 
 
 @pytest.mark.parametrize(
@@ -819,7 +899,9 @@ def test_a_generic_class_without_its_arguments_is_the_programmer_s_mistake() -> 
         (Literal[Level.HIGH], 2, 1),
     ],
 )
-def test_literals_and_typed_dicts_do_not_take_what_is_nearly_right(kind: Any, good: Any, bad: Any) -> None:
+def test_literals_and_typed_dicts_do_not_take_what_is_nearly_right(
+    kind: Any, good: Any, bad: Any
+) -> None:
     assert structure(kind, good) == good
     assert refusal(kind, bad).got
 
@@ -862,7 +944,9 @@ def test_a_named_tuple_is_made_of_a_list_of_its_length() -> None:
         assert "a list of 2" in refusal(Point, wrong).expected
 
 
-@pytest.mark.parametrize("kind", [datetime, datetime | None, date | None, int | str, Iterable[int], Coined])
+@pytest.mark.parametrize(
+    "kind", [datetime, datetime | None, date | None, int | str, Iterable[int], Coined]
+)
 def test_what_no_json_can_mean_is_the_programmer_s_mistake_before_any_reply(kind: Any) -> None:
     with pytest.raises(StructureHandlerNotFoundError):
         hook_for(kind)
@@ -907,12 +991,16 @@ def test_values_nested_deeper_than_python_can_follow_are_a_schema_error() -> Non
         (Decimal, 0.1, "0.1"),
     ],
 )
-def test_an_endpoint_may_return_a_plain_type_and_it_is_as_strict(kind: Any, good: Any, bad: Any) -> None:
+def test_an_endpoint_may_return_a_plain_type_and_it_is_as_strict(
+    kind: Any, good: Any, bad: Any
+) -> None:
     endpoint: Any = Endpoint("get_it", "GET", "api", "/x/it", Auth(), kind)
     record, payload, unknown = Decoder(endpoint).decode({"code": 0, "data": good})  # type: ignore[misc]
     assert payload == good
     assert unknown == ()
-    assert record == (Decimal(repr(good)) if kind is Decimal else tuple(good) if "tuple" in str(kind) else good)
+    assert record == (
+        Decimal(repr(good)) if kind is Decimal else tuple(good) if "tuple" in str(kind) else good
+    )
     error = Decoder(endpoint).decode({"code": 0, "data": bad})
     assert isinstance(error, SchemaError)
     assert error.path.startswith("data")
@@ -921,7 +1009,10 @@ def test_an_endpoint_may_return_a_plain_type_and_it_is_as_strict(kind: Any, good
 def test_drift_in_a_user_s_class_is_seen_behind_defaults_and_optional_parts() -> None:
     endpoint: Any = Endpoint("get_tree", "GET", "api", "/x/tree", Auth(), Tree)
     assert drift(endpoint, {"code": 0, "data": MOST}) == ()
-    envelope = {"code": 0, "data": LEAST | {"leaf": {"name": "l", "a": 1}, "leaves": [{"name": "m", "b": 2}], "c": 3}}
+    envelope = {
+        "code": 0,
+        "data": LEAST | {"leaf": {"name": "l", "a": 1}, "leaves": [{"name": "m", "b": 2}], "c": 3},
+    }
     assert drift(endpoint, envelope) == ("data.c", "data.leaf.a", "data.leaves[].b")
 
 
@@ -942,4 +1033,7 @@ def test_an_envelope_read_as_a_whole_has_no_drift_of_its_own() -> None:
 
 
 def test_password_safety_s_renamed_field_is_named_as_on_the_wire_in_errors() -> None:
-    assert refusal(PasswordSafety, samples_by_class()[PasswordSafety] | {"Score": "90"}).path == "Score"
+    assert (
+        refusal(PasswordSafety, samples_by_class()[PasswordSafety] | {"Score": "90"}).path
+        == "Score"
+    )

@@ -1,4 +1,6 @@
-"""The wire as pure functions: what goes out for each credential, and how whatever comes back is judged."""
+"""The wire as pure functions: what goes out for each credential, and how whatever comes back is
+judged.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,10 @@ MARK = "B0DY-TEXT"
 
 
 def judged(
-    status: int, body: bytes | None, headers: dict[str, str] | None = None, redact: Callable[[str], str] = COOKIE.redact
+    status: int,
+    body: bytes | None,
+    headers: dict[str, str] | None = None,
+    redact: Callable[[str], str] = COOKIE.redact,
 ) -> Any:
     return judge(status, CIMultiDict(headers or {}), body, wall=lambda: NOW, redact=redact)
 
@@ -64,14 +69,20 @@ def told_by(error: BiliError) -> dict[str, Any]:
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 
-# --- outward: headers, query, form ---------------------------------------------------------------------------------
+# --- outward: headers, query, form ----------------------------------------------------------------
 
 
 def test_a_cookie_goes_out_in_one_header_with_what_it_has() -> None:
-    assert account_headers(COOKIE) == {"Cookie": "SESSDATA=5e55%2C17%2Cd*a; DedeUserID=293793435; bili_jct=c5rf+/=&%"}
+    assert account_headers(COOKIE) == {
+        "Cookie": "SESSDATA=5e55%2C17%2Cd*a; DedeUserID=293793435; bili_jct=c5rf+/=&%"
+    }
     assert account_headers(Credential(sessdata="a")) == {"Cookie": "SESSDATA=a"}
-    assert account_headers(Credential(sessdata="a", dede_user_id=5)) == {"Cookie": "SESSDATA=a; DedeUserID=5"}
-    assert account_headers(Credential(sessdata="a", bili_jct="b")) == {"Cookie": "SESSDATA=a; bili_jct=b"}
+    assert account_headers(Credential(sessdata="a", dede_user_id=5)) == {
+        "Cookie": "SESSDATA=a; DedeUserID=5"
+    }
+    assert account_headers(Credential(sessdata="a", bili_jct="b")) == {
+        "Cookie": "SESSDATA=a; bili_jct=b"
+    }
 
 
 def test_a_token_sends_no_cookie() -> None:
@@ -79,7 +90,9 @@ def test_a_token_sends_no_cookie() -> None:
 
 
 @pytest.mark.parametrize("name", GETS)
-def test_a_get_carries_a_token_in_its_query_and_a_cookie_nowhere_but_in_the_header(name: str) -> None:
+def test_a_get_carries_a_token_in_its_query_and_a_cookie_nowhere_but_in_the_header(
+    name: str,
+) -> None:
     endpoint = ENDPOINTS[name]
     assert request_query(endpoint, TOKEN, None) == "access_key=acce55%2B%2F%3D%26%25"
     assert request_query(endpoint, COOKIE, None) == ""
@@ -91,7 +104,10 @@ def test_a_post_carries_csrf_or_the_token_in_its_form_and_nothing_in_its_query(n
     assert request_query(endpoint, TOKEN, None) == request_query(endpoint, COOKIE, None) == ""
     by_cookie, by_token = request_form(endpoint, COOKIE, form), request_form(endpoint, TOKEN, form)
     assert parse_qsl(by_cookie.decode()) == [("user_sign", "新的 签名&=+%"), ("csrf", "c5rf+/=&%")]
-    assert parse_qsl(by_token.decode()) == [("user_sign", "新的 签名&=+%"), ("access_key", "acce55+/=&%")]
+    assert parse_qsl(by_token.decode()) == [
+        ("user_sign", "新的 签名&=+%"),
+        ("access_key", "acce55+/=&%"),
+    ]
     assert form == {"user_sign": "新的 签名&=+%"}
 
 
@@ -118,7 +134,7 @@ def test_a_post_that_declares_no_csrf_sends_none() -> None:
     assert request_form(endpoint, COOKIE, None) == b""
 
 
-# --- inward: the order of judgement --------------------------------------------------------------------------------
+# --- inward: the order of judgement ---------------------------------------------------------------
 
 BODIES = {
     "success": OK,
@@ -133,7 +149,9 @@ BODIES = {
 
 @pytest.mark.parametrize("status", [412, 429])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_412_and_429_are_a_host_limit_whatever_the_body_says(status: int, body: bytes | None) -> None:
+def test_412_and_429_are_a_host_limit_whatever_the_body_says(
+    status: int, body: bytes | None
+) -> None:
     error = judged(status, body, {"Retry-After": "7"})
     assert type(error) is RateLimited
     assert (error.scope, error.status, error.retry_after) == ("host", status, 7.0)
@@ -157,9 +175,13 @@ OTHER_STATUSES += [400, 401, 403, 404, 405, 408, 418, 451, 500, 502, 503, 504, 5
 
 @pytest.mark.parametrize("status", OTHER_STATUSES)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_any_other_status_than_200_is_a_protocol_error_whatever_the_body_says(status: int, body: bytes | None) -> None:
+def test_any_other_status_than_200_is_a_protocol_error_whatever_the_body_says(
+    status: int, body: bytes | None
+) -> None:
     error = judged(
-        status, body, {"Retry-After": "7", "Location": "https://evil.example/?a=b", "Content-Type": "text/html"}
+        status,
+        body,
+        {"Retry-After": "7", "Location": "https://evil.example/?a=b", "Content-Type": "text/html"},
     )
     assert type(error) is ProtocolError
     assert (error.status, error.retry_after) == (status, 7.0)
@@ -210,7 +232,9 @@ def test_any_other_code_is_an_api_error_or_its_subclass(code: int, cls: type[Api
     assert "说明" in str(error)
 
 
-@pytest.mark.parametrize("content_type", [None, "text/html", "application/json; charset=zlib_codec", "\udcff\x00"])
+@pytest.mark.parametrize(
+    "content_type", [None, "text/html", "application/json; charset=zlib_codec", "\udcff\x00"]
+)
 def test_the_content_type_does_not_decide(content_type: str | None) -> None:
     assert judged(200, OK, {"Content-Type": content_type} if content_type else {}) == json.loads(OK)
     assert judged(200, b"<html>", {"Content-Type": "application/json"}).status == 200
@@ -286,13 +310,17 @@ NOT_ENVELOPES: dict[str, bytes | None] = {
 
 
 @pytest.mark.parametrize("body", NOT_ENVELOPES.values(), ids=NOT_ENVELOPES)
-def test_what_is_not_one_envelope_is_a_protocol_error_without_the_body_s_text(body: bytes | None) -> None:
+def test_what_is_not_one_envelope_is_a_protocol_error_without_the_body_s_text(
+    body: bytes | None,
+) -> None:
     error = judged(200, body, {"Content-Type": "application/json"})
     assert type(error) is ProtocolError
     assert error.status == 200
     assert "HTTP 200" in str(error)
     assert "'application/json'" in str(error)
-    assert (f"{len(body)} bytes" if body is not None else f"more than {BODY_MAX} bytes") in str(error)
+    assert (f"{len(body)} bytes" if body is not None else f"more than {BODY_MAX} bytes") in str(
+        error
+    )
     assert MARK not in f"{error!r} {vars(error)} {pickle.dumps(error)!r}"
     assert len(str(error)) < 200
 
@@ -308,7 +336,9 @@ def test_what_is_not_one_envelope_is_a_protocol_error_without_the_body_s_text(bo
         (b'{"code":-509,"code":-702}{"code":0}', -702, ""),
     ],
 )
-def test_of_several_documents_the_first_decides_if_it_is_an_error(body: bytes, code: int, message: str) -> None:
+def test_of_several_documents_the_first_decides_if_it_is_an_error(
+    body: bytes, code: int, message: str
+) -> None:
     error = judged(200, body)
     assert type(error) is RateLimited
     assert (error.code, error.message, error.scope) == (code, message, "account")
@@ -347,13 +377,19 @@ def test_a_message_is_one_line_without_control_characters_and_not_endless() -> N
     assert len(judged(200, envelope(-404, "长" * 10_000)).message) == 500
 
 
-# --- decoding ------------------------------------------------------------------------------------------------------
+# --- decoding -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", GETS)
 def test_data_that_is_null_missing_or_of_a_wrong_shape_is_a_schema_error(name: str) -> None:
     decoder, root = Decoder(ENDPOINTS[name]), ENDPOINTS[name].result[0]
-    for data, got in ((None, "null"), ([], "list"), ("", "str"), (True, "bool True"), (1.5, "float 1.5")):
+    for data, got in (
+        (None, "null"),
+        ([], "list"),
+        ("", "str"),
+        (True, "bool True"),
+        (1.5, "float 1.5"),
+    ):
         error = decoder.decode(sample(name) | {root: data})
         assert isinstance(error, SchemaError)
         assert error.path == root
@@ -394,7 +430,7 @@ def test_a_decoder_gives_record_payload_and_unknown_fields() -> None:
     )
 
 
-# --- Retry-After ---------------------------------------------------------------------------------------------------
+# --- Retry-After ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -456,7 +492,7 @@ def test_retry_after_is_seconds_or_a_date_and_what_can_not_be_read_counts_as_abs
     assert judged(200, envelope(-509), headers).retry_after == seconds
 
 
-# --- secrets that the server echoes --------------------------------------------------------------------------------
+# --- secrets that the server echoes ---------------------------------------------------------------
 
 SPELLERS: dict[str, Callable[[str], str]] = {
     "raw": str,
@@ -466,7 +502,9 @@ SPELLERS: dict[str, Callable[[str], str]] = {
     "as a browser encodes": lambda text: quote(unquote(text), safe="!'()*"),
     "as in a query": lambda text: quote(unquote(text)),
     "as in a form": quote_plus,
-    "in lower case": lambda text: quote(unquote(text), safe="").replace("%2C", "%2c").replace("%2A", "%2a"),
+    "in lower case": lambda text: (
+        quote(unquote(text), safe="").replace("%2C", "%2c").replace("%2A", "%2a")
+    ),
 }
 SECRETS = {
     "sessdata": (COOKIE, "5e55%2C17%2Cd*a"),
@@ -483,14 +521,18 @@ def test_a_secret_in_the_server_s_message_is_redacted(
 ) -> None:
     credential, text = secret
     for code in (-101, -509, 7):
-        error = judged(status, envelope(code, f"bad login <{spell(text)}>"), redact=credential.redact)
+        error = judged(
+            status, envelope(code, f"bad login <{spell(text)}>"), redact=credential.redact
+        )
         assert error.message == "bad login <***>"
         assert_holds_none_of(error, "5e55", "c5rf", "acce55")
 
 
 @pytest.mark.parametrize("spell", SPELLERS.values(), ids=SPELLERS)
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
-def test_a_secret_in_the_content_type_is_redacted(spell: Callable[[str], str], secret: tuple[Credential, str]) -> None:
+def test_a_secret_in_the_content_type_is_redacted(
+    spell: Callable[[str], str], secret: tuple[Credential, str]
+) -> None:
     credential, text = secret
     for status in (200, 302, 500):
         error = judged(status, b"<", {"Content-Type": f"text/{spell(text)}"}, credential.redact)
@@ -508,7 +550,9 @@ def test_a_secret_that_straddles_the_cut_of_a_long_text_is_redacted_before_the_c
 
 
 def test_a_location_with_a_secret_is_not_shown() -> None:
-    error = judged(302, b"", {"Location": "https://passport.bilibili.com/?SESSDATA=5e55%2C17%2Cd*a"})
+    error = judged(
+        302, b"", {"Location": "https://passport.bilibili.com/?SESSDATA=5e55%2C17%2Cd*a"}
+    )
     assert_holds_none_of(error, "5e55", "passport")
 
 

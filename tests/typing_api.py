@@ -1,6 +1,8 @@
-"""What the public API promises a type checker: `mypy --strict tests/typing_api.py`. Nothing here is run.
+"""What the public API promises a type checker: `mypy --strict tests/typing_api.py`. Nothing here is
+run.
 
-A line with `type: ignore` is a promise too: mypy complains (unused ignore) when it starts to accept the mistake.
+A line with `type: ignore` is a promise too: mypy complains (unused ignore) when it starts to accept
+the mistake.
 """
 
 from __future__ import annotations
@@ -86,8 +88,12 @@ class Medal:
 
 
 MEDAL = Endpoint("get_medal", "GET", "api", "/x/medal", Auth(), Medal)
-MEDALS = Endpoint("get_medals", "GET", "api", "/x/medals", Auth(access_key=False), list[Medal], ("data", "list"))
-RENAME = Endpoint("rename", "POST", "www", "/x/rename", Auth(("sessdata", "bili_jct")), NoneType, ())
+MEDALS = Endpoint(
+    "get_medals", "GET", "api", "/x/medals", Auth(access_key=False), list[Medal], ("data", "list")
+)
+RENAME = Endpoint(
+    "rename", "POST", "www", "/x/rename", Auth(("sessdata", "bili_jct")), NoneType, ()
+)
 
 
 async def every_coroutine_returns_its_record(session: Session) -> None:
@@ -227,7 +233,9 @@ def structure_and_unstructure(value: object) -> None:
 
 
 async def the_snapshot(session: Session) -> None:
-    snapshot = await fetch_snapshot(session, sections={"vip_info", "coin_log"}, strict=True, timeout=20)
+    snapshot = await fetch_snapshot(
+        session, sections={"vip_info", "coin_log"}, strict=True, timeout=20
+    )
     await fetch_snapshot(session, sections=ALL_SECTIONS)
     assert_type(snapshot, AccountSnapshot)
     assert_type(snapshot.taken_at, datetime)
@@ -274,7 +282,9 @@ def count(event: RequestEvent) -> None:
 async def the_manager(pool: aiohttp.ClientSession, credential: Credential) -> None:
     hosts = Hosts(api="http://localhost:1")
     limits = Limits(host=RateLimit(rate=5, burst=10), account=None, concurrency=None, max_wait=2.5)
-    async with SessionManager(hosts=hosts, limits=limits, retry=Retry(attempts=2), on_request=count) as manager:
+    async with SessionManager(
+        hosts=hosts, limits=limits, retry=Retry(attempts=2), on_request=count
+    ) as manager:
         assert_type(manager, SessionManager)
         me = manager.session(credential, label="alice")
         assert_type(me, AccountSession)
@@ -285,7 +295,9 @@ async def the_manager(pool: aiohttp.ClientSession, credential: Credential) -> No
         assert_type(state["api"], HostState)
         assert_type(state["api"].in_flight, int)
         state["live"]  # type: ignore[index]
-    manager = SessionManager(client_session=pool, on_request=[count, print], timeout=5, retry=Retry.none())
+    manager = SessionManager(
+        client_session=pool, on_request=[count, print], timeout=5, retry=Retry.none()
+    )
     await manager.open()
     await manager.close()
     SessionManager(limits=RateLimit(rate=1, burst=1))  # type: ignore[arg-type]

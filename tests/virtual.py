@@ -1,4 +1,7 @@
-"""An event loop whose clock jumps: hours pass in milliseconds, and every run is the same. It has no real I/O."""
+"""An event loop whose clock jumps: hours pass in milliseconds, and every run is the same.
+
+It has no real I/O.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ class _Jump(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
-            raise Deadlock(f"nothing can happen any more, and {len(asyncio.all_tasks(self.loop))} tasks wait")
+            raise Deadlock(
+                f"nothing can happen any more, and {len(asyncio.all_tasks(self.loop))} tasks wait"
+            )
         if timeout > 0:
             self.loop.now = max(self.loop.now, self.loop._scheduled[0].when())
         return []
@@ -45,10 +50,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def timers(self) -> list[asyncio.TimerHandle]:
         """The live timers, the next first."""
-        return sorted((timer for timer in self._scheduled if not timer.cancelled()), key=lambda timer: timer.when())
+        return sorted(
+            (timer for timer in self._scheduled if not timer.cancelled()),
+            key=lambda timer: timer.when(),
+        )
 
     def turn(self) -> None:
-        """One turn of the loop, from outside of it: what is ready or due now runs once, and no time passes."""
+        """One turn of the loop, from outside of it: what is ready or due now runs once, and no time
+        passes.
+        """
         self.call_soon(self.stop)
         self.run_forever()
 
@@ -72,7 +82,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtual(test: Callable[..., Coroutine[Any, Any, T]]) -> Callable[..., T]:
-    """Make an `async def` test run on a `VirtualLoop`; it fails if a task is left over or an error went unheard."""
+    """Make an `async def` test run on a `VirtualLoop`; it fails if a task is left over or an error
+    went unheard.
+    """
 
     @functools.wraps(test)
     def run(*args: Any, **options: Any) -> T:

@@ -1,8 +1,9 @@
-"""The command `bili-account` (extra `cli`). Here: its entry point, which has to work without Typer and Rich.
+"""The command `bili-account` (extra `cli`). Here: its entry point, which has to work without Typer
+and Rich.
 
-A command stands in `app.py`, or in a file of its own that `app.py` adds. `account.py` finds the login and runs the
-command's work, `page.py` draws, `output.py` writes, `failures.py` tells what to do next. Nothing outside this folder
-imports from it.
+A command stands in `app.py`, or in a file of its own that `app.py` adds. `account.py` finds the
+login and runs the command's work, `page.py` draws, `output.py` writes, `failures.py` tells what to
+do next. Nothing outside this folder imports from it.
 """
 
 import os
@@ -23,7 +24,9 @@ def main() -> None:
     )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an old code page can't show every nickname
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # an old code page can't show every nickname
     try:
         import rich  # noqa: F401
         import typer  # noqa: F401

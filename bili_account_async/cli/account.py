@@ -1,4 +1,5 @@
-"""Whose account a command acts for, and how its work runs: the shared options, the login, the event loop, signals.
+"""Whose account a command acts for, and how its work runs: the shared options, the login, the event
+loop, signals.
 
 A login is never an argument: the shell's history and the list of processes would keep it.
 """
@@ -28,9 +29,15 @@ from .output import say
 T = TypeVar("T")
 Open = Callable[[], AbstractAsyncContextManager[AccountSession]]
 CookiesTxt = Annotated[
-    Path | None, typer.Option("--cookies-txt", metavar="PATH", help="Read the login from a browser's exported cookies.")
+    Path | None,
+    typer.Option(
+        "--cookies-txt", metavar="PATH", help="Read the login from a browser's exported cookies."
+    ),
 ]
-InSandbox = Annotated[bool, typer.Option("--sandbox", help="Use an invented account on an imitation server: no login.")]
+InSandbox = Annotated[
+    bool,
+    typer.Option("--sandbox", help="Use an invented account on an imitation server: no login."),
+]
 
 _VARIABLES = ("BILI_COOKIE", "BILI_SESSDATA", "BILI_DEDE_USER_ID", "BILI_JCT", "BILI_ACCESS_KEY")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -39,7 +46,9 @@ _GRACE = 0.5
 
 
 def choose(cookies_txt: Path | None, in_sandbox: bool) -> Open:
-    """What opens a session with the account that the options or the environment name; a terminal is asked for one."""
+    """What opens a session with the account that the options or the environment name; a terminal is
+    asked for one.
+    """
     if in_sandbox and cookies_txt is not None:
         raise typer.BadParameter("--sandbox and --cookies-txt: give one of them")
     if in_sandbox:
@@ -66,14 +75,20 @@ def _find(cookies_txt: Path | None) -> Credential:
 def ask_login() -> Credential:
     """The login that a terminal's user pastes, without echo, or the first line of stdin."""
     try:
-        prompt = partial(getpass, "Cookie header or SESSDATA of your login (not shown): ", sys.stderr)
+        prompt = partial(
+            getpass, "Cookie header or SESSDATA of your login (not shown): ", sys.stderr
+        )
         pasted = (prompt() if sys.stdin.isatty() else sys.stdin.readline()).strip()
     except (EOFError, UnicodeError):
         pasted = ""
         say("")
     if pasted.startswith("access_key="):
         return Credential(access_key=pasted.removeprefix("access_key="))
-    return Credential.from_cookie_header(pasted) if "SESSDATA=" in pasted else Credential(sessdata=pasted)
+    return (
+        Credential.from_cookie_header(pasted)
+        if "SESSDATA=" in pasted
+        else Credential(sessdata=pasted)
+    )
 
 
 def run(open_account: Open, work: Callable[[AccountSession], Awaitable[T]]) -> T:
@@ -90,7 +105,9 @@ def run(open_account: Open, work: Callable[[AccountSession], Awaitable[T]]) -> T
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, which SIGINT and SIGTERM end within a second with `SystemExit`, 128 + the signal's number."""
+    """`asyncio.run`, which SIGINT and SIGTERM end within a second with `SystemExit`, 128 + the
+    signal's number.
+    """
     received = 0
 
     async def watched() -> T:
@@ -101,7 +118,8 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
             nonlocal received
             received = signum
             loop.call_soon_threadsafe(task.cancel)
-            # A name lookup runs in a thread, which can't be cancelled and which the loop would wait for.
+            # A name lookup runs in a thread, which can't be cancelled and which the loop would wait
+            # for.
             loop.call_soon_threadsafe(loop.call_later, _GRACE, os._exit, 128 + signum)
 
         outer = [signal.signal(signum, end) for signum in _SIGNALS]

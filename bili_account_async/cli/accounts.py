@@ -1,4 +1,7 @@
-"""`bili-account accounts`: list, add and remove the accounts that `watch` polls. Shows names, never logins."""
+"""`bili-account accounts`: list, add and remove the accounts that `watch` polls.
+
+Shows names, never logins.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,14 @@ from .failures import USAGE, describe, refuse
 from .output import plain, say, show
 
 accounts = typer.Typer(
-    help="List, add and remove the accounts that `watch` polls.", no_args_is_help=True, rich_markup_mode=None
+    help="List, add and remove the accounts that `watch` polls.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 Name = Annotated[str, typer.Argument(help="What you call the account.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Give an account that is there a new login.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Give an account that is there a new login.")
+]
 
 
 @accounts.command("list")
@@ -38,13 +45,23 @@ def add_account(name: Name, every: Every = None, replace: Replace = False) -> No
         raise typer.BadParameter("NAME: expected something that can be shown")
     there = entries()
     if name in there and not replace:
-        refuse(f"there is an account {name!r} already", "choose another name; --replace gives it a new login", USAGE)
+        refuse(
+            f"there is an account {name!r} already",
+            "choose another name; --replace gives it a new login",
+            USAGE,
+        )
     try:
         credential = ask_login()
     except CredentialError as error:
-        refuse(describe(error), "paste the Cookie header of a browser that is logged in, or pipe it to stdin", USAGE)
+        refuse(
+            describe(error),
+            "paste the Cookie header of a browser that is logged in, or pipe it to stdin",
+            USAGE,
+        )
     old = there.get(name)
-    write_entry(name, entry_of(credential, every or (old.get("every") if isinstance(old, dict) else None)))
+    write_entry(
+        name, entry_of(credential, every or (old.get("every") if isinstance(old, dict) else None))
+    )
     say(f"{name} ({_kind(credential)}) is in {accounts_path()}, which only you can read.")
 
 
@@ -52,7 +69,11 @@ def add_account(name: Name, every: Every = None, replace: Replace = False) -> No
 def remove_account(name: Name) -> None:
     """Remove an account. What the store has of it stays."""
     if name not in entries():
-        refuse(f"there is no account {name!r}", "`bili-account accounts list` shows those there are", USAGE)
+        refuse(
+            f"there is no account {name!r}",
+            "`bili-account accounts list` shows those there are",
+            USAGE,
+        )
     write_entry(name, None)
     say(plain(f"{name} was removed from {accounts_path()}. Its coin ledger stays in the store."))
 
@@ -60,4 +81,8 @@ def remove_account(name: Name) -> None:
 def _kind(credential: Credential) -> str:
     if credential.access_key:
         return "app token"
-    return "cookie" if credential.dede_user_id else "cookie without DedeUserID, so without coin_exp and security_info"
+    return (
+        "cookie"
+        if credential.dede_user_id
+        else "cookie without DedeUserID, so without coin_exp and security_info"
+    )

@@ -1,10 +1,10 @@
 """The file of accounts that `watch` polls: TOML of mode 0600 in the platform's config directory.
 
-    [accounts.alice]
-    sessdata = "…"  # with dede_user_id = … and bili_jct = "…"; or access_key = "…" in place of the three
-    every = "30m"  # if not as often as the others
+    [accounts.alice] sessdata = "…" # with dede_user_id = … and bili_jct = "…"; or access_key = "…"
+    in place of the three every = "30m" # if not as often as the others
 
-It holds logins: nobody sees it half written, it is not read while others may read it, and no value of it is ever shown.
+It holds logins: nobody sees it half written, it is not read while others may read it, and no value
+of it is ever shown.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Account:
 def interval(text: object) -> timedelta:
     """`90s`, `10m`, `1h30m`, `1d`: up to a year, else a `ValueError`."""
     if isinstance(text, str) and re.fullmatch(r"([0-9]{1,6}[smhd]){1,4}", text):
-        every = timedelta(seconds=sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"(\d+)(\w)", text)))
+        every = timedelta(
+            seconds=sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"(\d+)(\w)", text))
+        )
         if timedelta(0) < every <= timedelta(days=366):
             return every
     raise ValueError('every: expected a time up to a year, such as "90s", "10m" or "1h30m"')
@@ -61,7 +63,10 @@ def _option(text: str) -> str:
 
 
 Every = Annotated[
-    str | None, typer.Option(metavar="TIME", parser=_option, help="How often to poll: 90s, 1h30m; 10m if unsaid.")
+    str | None,
+    typer.Option(
+        metavar="TIME", parser=_option, help="How often to poll: 90s, 1h30m; 10m if unsaid."
+    ),
 ]
 
 
@@ -87,7 +92,9 @@ def _account(name: str, fields: Any) -> Account:
     for field in fields.keys() - {*_PARTS, "every"}:
         raise ValueError(f"{field[:20]}: is unknown; there are {', '.join(_PARTS)} and every")
     parts = {part: value for part, value in fields.items() if part != "every"}
-    return Account(name, Credential(**parts), interval(fields["every"]) if "every" in fields else None)
+    return Account(
+        name, Credential(**parts), interval(fields["every"]) if "every" in fields else None
+    )
 
 
 def entries() -> dict[str, Any]:
@@ -96,7 +103,10 @@ def entries() -> dict[str, Any]:
 
 
 def write_entry(name: str, entry: dict[str, object] | None) -> None:
-    """Put this in the account's place, or with None take it out. The rest of the file stays as its owner wrote it."""
+    """Put this in the account's place, or with None take it out.
+
+    The rest of the file stays as its owner wrote it.
+    """
     path, text = accounts_path(), _read()
     wanted = _entries(text)
     try:
@@ -115,7 +125,10 @@ def write_entry(name: str, entry: dict[str, object] | None) -> None:
     try:
         _replace(path, text)
     except OSError as error:
-        refuse(f"can't write {path}: {error.strerror}", "see that you may write there, and that there is room")
+        refuse(
+            f"can't write {path}: {error.strerror}",
+            "see that you may write there, and that there is room",
+        )
 
 
 def entry_of(credential: Credential, every: object) -> dict[str, object]:
@@ -129,12 +142,20 @@ def _read() -> str:
     try:
         with open(path, encoding="utf-8", newline="") as file:
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
-                refuse(f"{path} holds logins, and others may open it", f"chmod 600 {quote(str(path))}", USAGE)
+                refuse(
+                    f"{path} holds logins, and others may open it",
+                    f"chmod 600 {quote(str(path))}",
+                    USAGE,
+                )
             return file.read()
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeError) as error:
-        refuse(f"can't read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}", _BY_HAND, USAGE)
+        refuse(
+            f"can't read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
+            _BY_HAND,
+            USAGE,
+        )
 
 
 def _entries(text: str) -> dict[str, Any]:
@@ -142,7 +163,11 @@ def _entries(text: str) -> dict[str, Any]:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # whose text may quote a value
         place = re.search(r"line \d+, column \d+|end of document", str(error))
-        refuse(f"{accounts_path()}: {place[0] if place else 'somewhere'}: this is no TOML", _BY_HAND, USAGE)
+        refuse(
+            f"{accounts_path()}: {place[0] if place else 'somewhere'}: this is no TOML",
+            _BY_HAND,
+            USAGE,
+        )
     accounts = document.pop("accounts", {})
     if document or not isinstance(accounts, dict):
         refuse(f"{accounts_path()}: something in it is no [accounts.NAME]", _BY_HAND, USAGE)

@@ -1,4 +1,7 @@
-"""The Typer app and its short commands. A command says what to ask and what to show; how, the other files know."""
+"""The Typer app and its short commands.
+
+A command says what to ask and what to show; how, the other files know.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-sign = typer.Typer(help="Show, set or clear the account's sign.", no_args_is_help=True, rich_markup_mode=None)
+sign = typer.Typer(
+    help="Show, set or clear the account's sign.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def _version(wanted: bool) -> None:
@@ -60,7 +65,9 @@ def _options(
 
 
 @app.command()
-def snapshot(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False, json: AsJson = False) -> None:
+def snapshot(
+    cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False, json: AsJson = False
+) -> None:
     """Show the whole account on one page."""
     taken = run(choose(cookies_txt, in_sandbox), fetch_snapshot)
     came = any(getattr(taken, section) is not None for section in ALL_SECTIONS)
@@ -75,7 +82,9 @@ def snapshot(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False, json
 
 
 @app.command()
-def whoami(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False, json: AsJson = False) -> None:
+def whoami(
+    cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False, json: AsJson = False
+) -> None:
     """Say whose login this is."""
     info = run(choose(cookies_txt, in_sandbox), get_account_info)
     if json:
@@ -102,18 +111,27 @@ def set_sign(
 ) -> None:
     """Ask for a new sign; it shows once Bilibili's review is over."""
     try:
-        _change(choose(cookies_txt, in_sandbox), yes, f"to: {plain(text)}", partial(update_sign, user_sign=text))
+        _change(
+            choose(cookies_txt, in_sandbox),
+            yes,
+            f"to: {plain(text)}",
+            partial(update_sign, user_sign=text),
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
 @sign.command("clear")
-def delete_sign(yes: Yes = False, cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False) -> None:
+def delete_sign(
+    yes: Yes = False, cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False
+) -> None:
     """Ask for an empty sign; it shows once Bilibili's review is over."""
     _change(choose(cookies_txt, in_sandbox), yes, "to nothing", clear_sign)
 
 
-def _change(account: Open, yes: bool, how: str, work: Callable[[AccountSession], Awaitable[None]]) -> None:
+def _change(
+    account: Open, yes: bool, how: str, work: Callable[[AccountSession], Awaitable[None]]
+) -> None:
     if not yes:
         info = run(account, get_account_info)
         say(plain(f"The sign of {info.uname} (mid {info.mid}) is: {info.sign}"))

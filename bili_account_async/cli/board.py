@@ -25,7 +25,10 @@ _STARTING, _OK, _PARTIAL, _FAILING = "starting", "ok", "partial", "failing"
 _EXPIRED, _PARKED = AccountState.EXPIRED.value, AccountState.PARKED.value
 _STYLES = {_OK: "green", _PARTIAL: "yellow", _FAILING: "yellow", _EXPIRED: "red", _PARKED: "red"}
 _ADVICE = {
-    _EXPIRED: "log in again in a browser, run `bili-account accounts add {} --replace`, and start this again",
+    _EXPIRED: (
+        "log in again in a browser, run `bili-account accounts add {} --replace`, and start "
+        "this again"
+    ),
     _PARKED: "open the account in a browser, do what Bilibili asks there, and start this again",
 }
 _AROUND = 10
@@ -62,16 +65,27 @@ class Board:
                 lines = [f"failed, next try at {next_at.astimezone():%H:%M:%S}: {describe(error)}"]
             case polling.AccountExpired(error=error) | polling.AccountParked(error=error):
                 row.state = _EXPIRED if isinstance(event, polling.AccountExpired) else _PARKED
-                lines = [f"{row.state}: {describe(error)}; {_ADVICE[row.state].format(quote(event.account))}"]
+                lines = [
+                    f"{row.state}: {describe(error)}; "
+                    f"{_ADVICE[row.state].format(quote(event.account))}"
+                ]
         if lines:
             row.news, row.at = plain(lines[-1]), datetime.now(UTC).timestamp()
         style = "" if isinstance(event, polling.Changed) else _STYLES[row.state]
-        return [Text.assemble((plain(event.account), "bold"), " ", (plain(line), style)) for line in lines]
+        return [
+            Text.assemble((plain(event.account), "bold"), " ", (plain(line), style))
+            for line in lines
+        ]
 
     def table(self, height: int) -> RenderableType:
-        """All accounts; in a terminal without room for them those in trouble, then those with the latest news."""
+        """All accounts; in a terminal without room for them those in trouble, then those with the
+        latest news.
+        """
         last = Column("Last change", no_wrap=True, ratio=1)
-        fixed = (Column(title, no_wrap=True, max_width=16) for title in ("Account", "State", "Next poll", "Lag"))
+        fixed = (
+            Column(title, no_wrap=True, max_width=16)
+            for title in ("Account", "State", "Next poll", "Lag")
+        )
         table = Table(*fixed, last, box=SIMPLE_HEAD, pad_edge=False, expand=True)
         states = {name: self._state(name) for name in self._rows}
         names, room = list(self._rows), max(1, height - _AROUND)
@@ -86,15 +100,23 @@ class Board:
                 Text(state, _STYLES.get(state, "")),
                 f"in {_span(wait)}" if wait > 0 else "now" if due else "",
                 _span(max(0, -wait)) if due else "",
-                Text.assemble((f"{_span(now.timestamp() - row.at)} ago: ", "dim"), row.news) if row.news else "",
+                Text.assemble((f"{_span(now.timestamp() - row.at)} ago: ", "dim"), row.news)
+                if row.news
+                else "",
             )
         count, stats = Counter(states.values()), self._poller.stats()
         more = f"; {len(names) - room} of them not shown" if len(names) > room else ""
-        below = [f"{len(names)} accounts: {', '.join(f'{n} {state}' for state, n in sorted(count.items()))}{more}"]
-        below += [
-            f"{stats.polls} polls, {stats.failures} failed; lag p50 {stats.lag_p50:.1f} s, p99 {stats.lag_p99:.1f} s"
+        below = [
+            f"{len(names)} accounts: "
+            f"{', '.join(f'{n} {state}' for state, n in sorted(count.items()))}{more}"
         ]
-        below += [f"{state}: {advice.format('NAME')}" for state, advice in _ADVICE.items() if count[state]]
+        below += [
+            f"{stats.polls} polls, {stats.failures} failed; lag p50 {stats.lag_p50:.1f} "
+            f"s, p99 {stats.lag_p99:.1f} s"
+        ]
+        below += [
+            f"{state}: {advice.format('NAME')}" for state, advice in _ADVICE.items() if count[state]
+        ]
         return Group(table, *(Text(line, "dim") for line in below))
 
     def _state(self, name: str) -> str:
@@ -105,7 +127,8 @@ class Board:
 def _seen(row: _Row, snapshot: AccountSnapshot) -> list[str]:
     info, missing = snapshot.account_info, snapshot.failures.keys()
     lines = [
-        f"{section} is missing: {describe(snapshot.failures[section])}" for section in sorted(missing - row.missing)
+        f"{section} is missing: {describe(snapshot.failures[section])}"
+        for section in sorted(missing - row.missing)
     ]
     if row.state == _STARTING:
         lines.append(f"is {info.uname}, mid {info.mid}" if info else "answers")
@@ -117,7 +140,9 @@ def _seen(row: _Row, snapshot: AccountSnapshot) -> list[str]:
 
 def _changed(change: Change) -> str:
     if change.path == "coin_log.entries":
-        return "coins " + _cut("; ".join(f"{coins(e.delta).plain or 0} {e.reason}" for e in change.new))
+        return "coins " + _cut(
+            "; ".join(f"{coins(e.delta).plain or 0} {e.reason}" for e in change.new)
+        )
     return f"{change.path} {_value(change.old)} → {_value(change.new)}"
 
 

@@ -1,4 +1,6 @@
-"""`bili-account coin-log`: the last week as Bilibili shows it, or with `--all` what `watch` has ever seen."""
+"""`bili-account coin-log`: the last week as Bilibili shows it, or with `--all` what `watch` has
+ever seen.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,14 @@ from .output import AsJson, plain, show, show_json, stdout_width
 from .page import balance_chart, coin_table
 from .store import StorePath, store_at
 
-Ledger = Annotated[bool, typer.Option("--all", help="All that `watch` has ever seen, with a chart.")]
+Ledger = Annotated[
+    bool, typer.Option("--all", help="All that `watch` has ever seen, with a chart.")
+]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
-Of = Annotated[str | None, typer.Option("--account", metavar="NAME", help="With --all: whose, if there are several.")]
+Of = Annotated[
+    str | None,
+    typer.Option("--account", metavar="NAME", help="With --all: whose, if there are several."),
+]
 
 
 def coin_log(
@@ -37,7 +44,9 @@ def coin_log(
     if json and as_csv:
         raise typer.BadParameter("--json and --csv: give one of them")
     if (ledger and (in_sandbox or cookies_txt)) or (not ledger and (account or store)):
-        raise typer.BadParameter("--account and --store go with --all, --sandbox and --cookies-txt without it")
+        raise typer.BadParameter(
+            "--account and --store go with --all, --sandbox and --cookies-txt without it"
+        )
     log = _all(account, store) if ledger else run(choose(cookies_txt, in_sandbox), get_coin_log)
     if json:
         show_json(log)
@@ -54,14 +63,21 @@ def coin_log(
 def _all(account: str | None, path: Path | None) -> CoinLog:
     store = store_at(path)
     if not os.path.exists(store.path):
-        refuse(f"there is no {store.path} yet", "`bili-account watch` makes it, and fills it while it runs")
+        refuse(
+            f"there is no {store.path} yet",
+            "`bili-account watch` makes it, and fills it while it runs",
+        )
 
     async def read() -> CoinLog:
         async with store:
             names = await store.accounts()
             if account not in names and (account or len(names) != 1):
-                there = plain(", ".join(names)) or "none: `bili-account watch` has seen no account yet"
-                refuse(f"--account: expected one of those in {store.path}", f"there are {there}", USAGE)
+                there = (
+                    plain(", ".join(names)) or "none: `bili-account watch` has seen no account yet"
+                )
+                refuse(
+                    f"--account: expected one of those in {store.path}", f"there are {there}", USAGE
+                )
             entries = await store.ledger(account or names[0])
             return CoinLog(entries=entries, count=len(entries))
 
@@ -77,5 +93,11 @@ def _as_csv(log: CoinLog) -> str:
     rows.writerow(("time", "delta", "reason"))
     for entry in log.entries:
         reason = plain(entry.reason)  # a spreadsheet would compute what begins like a formula
-        rows.writerow((entry.time.isoformat(), f"{entry.delta:f}", f"'{reason}" if reason[:1] in "=+-@" else reason))
+        rows.writerow(
+            (
+                entry.time.isoformat(),
+                f"{entry.delta:f}",
+                f"'{reason}" if reason[:1] in "=+-@" else reason,
+            )
+        )
     return text.getvalue()

@@ -1,4 +1,6 @@
-"""The invented accounts: one with something to see in every section, and for `watch` a few that live quickly."""
+"""The invented accounts: one with something to see in every section, and for `watch` a few that
+live quickly.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from .accounts_file import Account
 
 _FLEET = ("alice", "bob", "小红", "dave", "erin")
 _TEMPO = 360
-"""Acts an hour of each of the fleet; with the seed that `open_demo_fleet` takes, a login dies after 70 s."""
+"""Acts an hour of each of the fleet; with the seed that `open_demo_fleet` takes, a login dies after
+70 s.
+"""
 
 
 @asynccontextmanager
@@ -44,13 +48,18 @@ async def open_demo(port: int = 0) -> AsyncIterator[tuple[Sandbox, SandboxAccoun
 @asynccontextmanager
 async def open_demo_session() -> AsyncIterator[AccountSession]:
     """A session with the invented account, in a sandbox that lives as long."""
-    async with open_demo() as (sandbox, account), open_session(account.credential, hosts=sandbox.hosts) as session:
+    async with (
+        open_demo() as (sandbox, account),
+        open_session(account.credential, hosts=sandbox.hosts) as session,
+    ):
         yield session
 
 
 @asynccontextmanager
 async def open_demo_fleet() -> AsyncIterator[tuple[SessionManager, list[Account]]]:
-    """Accounts that live quickly, one of them behind a server that fails at first, and what asks for them."""
+    """Accounts that live quickly, one of them behind a server that fails at first, and what asks
+    for them.
+    """
     async with Sandbox(seed=40, tempo=_TEMPO) as sandbox:
         people = {name: sandbox.add_account() for name in _FLEET}
         sandbox.fault(None, Fault.status(502), times=24, account=people["dave"])

@@ -1,6 +1,8 @@
-"""`bili-account doctor`: how the server's replies differ from the documented ones, for a bug report.
+"""`bili-account doctor`: how the server's replies differ from the documented ones, for a bug
+report.
 
-Names, types and codes only: the report holds no value of the account, and no name that could be one.
+Names, types and codes only: the report holds no value of the account, and no name that could be
+one.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ _JSON_TYPES = {dict: "object", list: "list", type(None): "null"}
 def doctor(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False) -> None:
     """Report how the replies differ from the documented ones."""
     found = run(choose(cookies_txt, in_sandbox), _examine_all)
-    versions = f"bili-account-async {__version__}, aiohttp {aiohttp.__version__}, Python {platform.python_version()}"
+    versions = (
+        f"bili-account-async {__version__}, aiohttp {aiohttp.__version__}, Python "
+        f"{platform.python_version()}"
+    )
     lines = [f"{versions}, {platform.system()}", *(line for told, _ in found for line in told)]
     show("\n".join(map(plain, lines)))
     say("The report holds no values of the account: it can go into a bug report as it is.")
@@ -46,7 +51,9 @@ async def _examine_all(session: AccountSession) -> list[tuple[list[str], BiliErr
     return await asyncio.gather(*(_examine(session, endpoint) for endpoint in gets))
 
 
-async def _examine(session: AccountSession, endpoint: Endpoint[Any]) -> tuple[list[str], BiliError | None]:
+async def _examine(
+    session: AccountSession, endpoint: Endpoint[Any]
+) -> tuple[list[str], BiliError | None]:
     """What the report says of this endpoint, and what failed."""
     name = endpoint.name
     try:
@@ -81,9 +88,14 @@ def _outline(value: object, depth: int) -> object:
 
 
 def _masked(path: str) -> str:
-    """`path`, with `***` for every name that does not look like one: it may be a number, a token or a text."""
+    """`path`, with `***` for every name that does not look like one: it may be a number, a token or
+    a text.
+    """
     return ".".join(name if _is_name(name) else "***" for name in path.split("."))
 
 
 def _is_name(name: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z_]\w{0,31}(\[\d*\])?", name, re.ASCII)) and len(re.findall(r"\d", name)) < 4
+    return (
+        bool(re.fullmatch(r"[A-Za-z_]\w{0,31}(\[\d*\])?", name, re.ASCII))
+        and len(re.findall(r"\d", name)) < 4
+    )

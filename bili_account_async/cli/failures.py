@@ -18,28 +18,46 @@ _NEXT: dict[type[errors.BiliError], str] = {
     errors.CredentialError: f"{_HAND_OVER}; --sandbox needs no login",
     errors.NotLoggedIn: f"log in again in a browser, then {_HAND_OVER}",
     errors.CsrfRejected: f"take SESSDATA and bili_jct from the same login: {_HAND_OVER}",
-    errors.RiskControlled: "open the account in a browser and do what Bilibili asks there; don't try again before",
+    errors.RiskControlled: (
+        "open the account in a browser and do what Bilibili asks there; don't try again before"
+    ),
     errors.SensitiveSign: _OTHER_TEXT,
     errors.EmojiSign: _OTHER_TEXT,
     errors.SignTooLong: _OTHER_TEXT,
     errors.ApiError: "try the same in a browser; if it works there, report a bug with this code",
     errors.RateLimited: "wait some minutes, then try again",
-    errors.SchemaError: "run `bili-account doctor` and paste its report, which shows no values, into a bug report",
+    errors.SchemaError: (
+        "run `bili-account doctor` and paste its report, which shows no values, into a bug report"
+    ),
     errors.RequestTimeout: "check the network (VPN, firewall), then try again",
-    errors.TransportError: "check the network: DNS, VPN, firewall, a proxy (proxy variables are not read)",
-    errors.ProtocolError: "try again in some minutes; if it stays, something may answer in Bilibili's place (a proxy?)",
+    errors.TransportError: (
+        "check the network: DNS, VPN, firewall, a proxy (proxy variables are not read)"
+    ),
+    errors.ProtocolError: (
+        "try again in some minutes; if it stays, something may answer in Bilibili's place (a "
+        "proxy?)"
+    ),
 }
-"""By class; a subclass without an entry has its base's. What the store says of itself is advice already."""
+"""By class; a subclass without an entry has its base's.
+
+What the store says of itself is advice already.
+"""
 
 
 def fail(error: errors.BiliError) -> NoReturn:
     """Say on stderr what happened and what to do next, and end the command."""
     code = USAGE if isinstance(error, errors.CredentialError) else ERROR
-    refuse(describe(error), _next(error), NOT_LOGGED_IN if isinstance(error, errors.NotLoggedIn) else code)
+    refuse(
+        describe(error),
+        _next(error),
+        NOT_LOGGED_IN if isinstance(error, errors.NotLoggedIn) else code,
+    )
 
 
 def refuse(problem: str, advice: str, code: int = ERROR) -> NoReturn:
-    """End the command with what is wrong and what to do next; without advice where the problem tells it."""
+    """End the command with what is wrong and what to do next; without advice where the problem
+    tells it.
+    """
     say(f"error: {plain(problem)}", "red")
     if advice:
         say(f"next:  {plain(advice)}")
@@ -58,5 +76,8 @@ def _next(error: errors.BiliError) -> str:
         case errors.RateLimited(retry_after=float(seconds)):
             return f"wait {seconds:.0f} s, then try again"
         case errors.TransportError(sent=True, endpoint="update_sign" | "clear_sign"):
-            return "it may have been asked for all the same: look with `bili-account sign show` in some minutes"
+            return (
+                "it may have been asked for all the same: look with `bili-account sign show` "
+                "in some minutes"
+            )
     return next((_NEXT[kind] for kind in type(error).__mro__ if kind in _NEXT), "")

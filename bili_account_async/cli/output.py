@@ -1,4 +1,5 @@
-"""Where output goes: data to stdout, messages to stderr, colours only to a terminal that wants them.
+"""Where output goes: data to stdout, messages to stderr, colours only to a terminal that wants
+them.
 
 Text that a server chose passes `plain` before it is shown. Nothing here reads markup.
 """
@@ -23,8 +24,12 @@ PIPED_WIDTH = 80
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without what could move a terminal's cursor, or colour or reorder its text."""
-    return "".join(character if character.isprintable() else _stand_in(character) for character in text)
+    """`text` on one line, without what could move a terminal's cursor, or colour or reorder its
+    text.
+    """
+    return "".join(
+        character if character.isprintable() else _stand_in(character) for character in text
+    )
 
 
 def _stand_in(character: str) -> str:
@@ -34,7 +39,9 @@ def _stand_in(character: str) -> str:
 
 
 def show(what: RenderableType) -> None:
-    """Data, on stdout; a text keeps its own lines, everything else is laid out in the width that there is."""
+    """Data, on stdout; a text keeps its own lines, everything else is laid out in the width that
+    there is.
+    """
     _console(sys.stdout).print(what, soft_wrap=isinstance(what, str))
 
 
@@ -49,7 +56,8 @@ def show_json_line(document: object) -> None:
 
 
 def _show_json_text(text: str) -> None:
-    # JSON itself escapes the controls below U+0020; terminals obey more, and some readers see more ends of lines.
+    # JSON itself escapes the controls below U+0020; terminals obey more, and some readers see more
+    # ends of lines.
     typer.echo(re.sub("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", _escaped, text))
 
 

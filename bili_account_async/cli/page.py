@@ -16,7 +16,15 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..records import AccountInfo, CoinLog, DailyRewards, PasswordLevel, SecurityInfo, VipInfo, VipStatus
+from ..records import (
+    AccountInfo,
+    CoinLog,
+    DailyRewards,
+    PasswordLevel,
+    SecurityInfo,
+    VipInfo,
+    VipStatus,
+)
 from ..snapshot import AccountSnapshot
 from .failures import describe
 from .output import plain
@@ -34,12 +42,17 @@ _ONCE = {
     "safe_question": "set a safety question",
     "identify_card": "certify the real name (+50)",
 }
-_VIP_TROUBLE = {VipStatus.FROZEN: "the IP address changed too often", VipStatus.LOCKED: "the account is at high risk"}
+_VIP_TROUBLE = {
+    VipStatus.FROZEN: "the IP address changed too often",
+    VipStatus.LOCKED: "the account is at high risk",
+}
 
 
 def page(snapshot: AccountSnapshot, width: int) -> RenderableType:
     """The whole page, for a terminal of this width."""
-    facts, week = (Table.grid(Column(style="bold cyan", min_width=10), "", padding=(0, 1)) for _ in range(2))
+    facts, week = (
+        Table.grid(Column(style="bold cyan", min_width=10), "", padding=(0, 1)) for _ in range(2)
+    )
     for name, lines in _sections(snapshot):
         facts.add_row(name, Text("\n").join(lines))
     if snapshot.coin_log is not None:
@@ -48,20 +61,35 @@ def page(snapshot: AccountSnapshot, width: int) -> RenderableType:
     if width >= _WIDE:
         below = Table.grid(padding=(0, 4))
         below.add_row(facts, week)
-    return Group(_profile(snapshot.account_info), below) if snapshot.account_info is not None else below
+    return (
+        Group(_profile(snapshot.account_info), below)
+        if snapshot.account_info is not None
+        else below
+    )
 
 
 def coin_table(log: CoinLog) -> RenderableType:
     """Every entry, and the totals."""
-    time, delta = Column("Time (UTC+8)", no_wrap=True), Column("Coins", no_wrap=True, justify="right")
+    time, delta = (
+        Column("Time (UTC+8)", no_wrap=True),
+        Column("Coins", no_wrap=True, justify="right"),
+    )
     table = Table(time, delta, Column("Reason", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False)
     for entry in log.entries:
-        table.add_row(f"{entry.time:%Y-%m-%d %H:%M:%S}", coins(entry.delta), Text(plain(entry.reason)))
-    return Group(table, _totals(log)) if log.entries else Text("No coins came or went in the last week.")
+        table.add_row(
+            f"{entry.time:%Y-%m-%d %H:%M:%S}", coins(entry.delta), Text(plain(entry.reason))
+        )
+    return (
+        Group(table, _totals(log))
+        if log.entries
+        else Text("No coins came or went in the last week.")
+    )
 
 
 def balance_chart(log: CoinLog, width: int) -> RenderableType:
-    """A column for the balance at the end of each day, or of several days where the width has no room for each."""
+    """A column for the balance at the end of each day, or of several days where the width has no
+    room for each.
+    """
     net: defaultdict[date, Decimal] = defaultdict(Decimal)
     for entry in log.entries:
         net[entry.time.date()] += entry.delta
@@ -73,14 +101,21 @@ def balance_chart(log: CoinLog, width: int) -> RenderableType:
     room = max(1, width - margin - 2)
     each = -(-days // room)
     points = [balances[min(end, days) - 1] for end in range(each, days + each, each)]
-    heights = [max(1, round((point - bottom) / (top - bottom or 1) * 8 * _CHART_ROWS)) for point in points]
+    heights = [
+        max(1, round((point - bottom) / (top - bottom or 1) * 8 * _CHART_ROWS)) for point in points
+    ]
     thick = min(_THICKEST, room // len(points))
-    chart = Text(f"Balance by day, {first} to {last}, counted from 0: Bilibili does not tell the balance itself\n")
+    chart = Text(
+        f"Balance by day, {first} to {last}, counted from 0: Bilibili does not tell the "
+        "balance itself\n"
+    )
     for row in reversed(range(_CHART_ROWS)):
         label = _amount(top) if row == _CHART_ROWS - 1 else "" if row else _amount(bottom)
         chart.append(f"{label:>{margin}} │")
         blocks = (_EIGHTHS[max(0, min(8, height - 8 * row))] for height in heights)
-        chart.append("".join((block * (thick - 1) or block).ljust(thick) for block in blocks) + "\n", "cyan")
+        chart.append(
+            "".join((block * (thick - 1) or block).ljust(thick) for block in blocks) + "\n", "cyan"
+        )
     chart.append(f"{'':{margin}} └ {'a day' if each == 1 else f'{each} days'} a column")
     return chart
 
@@ -94,18 +129,33 @@ def _sections(snapshot: AccountSnapshot) -> Iterator[tuple[str, list[Text]]]:
         yield "Security", list(_security(snapshot.security_info))
     status, application = snapshot.realname_status, snapshot.realname_application
     if status is not None:
-        why = f", turned down: {plain(application.remark)}" if application and application.remark else ""
+        why = (
+            f", turned down: {plain(application.remark)}"
+            if application and application.remark
+            else ""
+        )
         yield "Real name", [Text(in_words(status) + why)]
-    failed = [Text(f"{name} failed: {describe(error)}", "yellow") for name, error in snapshot.failures.items()]
-    skipped = [Text(f"{name} skipped: this login can't ask for it", "yellow") for name in sorted(snapshot.skipped)]
+    failed = [
+        Text(f"{name} failed: {describe(error)}", "yellow")
+        for name, error in snapshot.failures.items()
+    ]
+    skipped = [
+        Text(f"{name} skipped: this login can't ask for it", "yellow")
+        for name in sorted(snapshot.skipped)
+    ]
     if failed or skipped:
         yield "Missing", failed + skipped
 
 
 def _profile(info: AccountInfo) -> Panel:
-    about = f"{info.userid}, {info.sex.value}" + (f", born {info.birthday}" if info.birthday else "")
+    about = f"{info.userid}, {info.sex.value}" + (
+        f", born {info.birthday}" if info.birthday else ""
+    )
     name = Text.assemble((plain(info.uname), "bold"), plain(f", {info.rank}, mid {info.mid}"))
-    return Panel(Group(name, Text(plain(info.sign) or "no sign", "italic"), Text(plain(about), "dim")), padding=(0, 1))
+    return Panel(
+        Group(name, Text(plain(info.sign) or "no sign", "italic"), Text(plain(about), "dim")),
+        padding=(0, 1),
+    )
 
 
 def _vip(vip: VipInfo, now: datetime) -> Iterator[Text]:
@@ -116,18 +166,27 @@ def _vip(vip: VipInfo, now: datetime) -> Iterator[Text]:
     days = (due - now).days
     left = f"{days} days left" if days > 1 else "one day left" if days else "less than a day left"
     style = "red" if days < 8 else "yellow" if days < 31 else "green"
-    yield Text.assemble(f"{in_words(vip.vip_type)} member, ", (left, style), f", until {_china_day(due)}")
+    yield Text.assemble(
+        f"{in_words(vip.vip_type)} member, ", (left, style), f", until {_china_day(due)}"
+    )
     if vip.vip_status != VipStatus.NORMAL:
         why = _VIP_TROUBLE.get(vip.vip_status, "the API document does not know this status")
         yield Text(f"{in_words(vip.vip_status)}: {why}", "red")
 
 
 def _today(rewards: DailyRewards | None, coin_exp: int | None) -> Iterator[Text]:
-    by_coins = coin_exp if coin_exp is not None else rewards.coins if rewards else 0  # rewards' coins lag behind
+    by_coins = (
+        coin_exp if coin_exp is not None else rewards.coins if rewards else 0
+    )  # rewards' coins lag behind
     tasks = {words: getattr(rewards, task) for task, words in _DAILY.items()} if rewards else {}
-    got, whole = by_coins + _EXP_A_TASK * sum(tasks.values()), _COIN_EXP_MAX + _EXP_A_TASK * len(tasks)
+    got, whole = (
+        by_coins + _EXP_A_TASK * sum(tasks.values()),
+        _COIN_EXP_MAX + _EXP_A_TASK * len(tasks),
+    )
     filled = max(0, min(20, got * 20 // whole))
-    yield Text.assemble(f"{got} of {whole} experience  ", ("█" * filled, "green"), ("░" * (20 - filled), "dim"))
+    yield Text.assemble(
+        f"{got} of {whole} experience  ", ("█" * filled, "green"), ("░" * (20 - filled), "dim")
+    )
     todo = [f"{words} (+{_EXP_A_TASK})" for words in _those(tasks, False)]
     if (left := _COIN_EXP_MAX - by_coins) > 0:
         todo.append(f"tip coins: {-(-left // _EXP_A_COIN)} (+{left})")
@@ -168,13 +227,16 @@ def _week(log: CoinLog, today: date) -> RenderableType:
     """Totals, and a bar a day: to the left what went out, to the right what came in."""
     days = [today - timedelta(days=ago) for ago in range(7)]
     logs = [
-        attrs.evolve(log, entries=tuple(entry for entry in log.entries if entry.time.date() == day)) for day in days
+        attrs.evolve(log, entries=tuple(entry for entry in log.entries if entry.time.date() == day))
+        for day in days
     ]
     peak = max(max(one.income, one.spending) for one in logs)
     chart = Table.grid("", Column(justify="right"), "", "", padding=(0, 1))
     for day, one in zip(days, logs, strict=True):
         bars = Text.assemble(
-            (_bar(one.spending, peak).rjust(_BAR), "red"), "│", (_bar(one.income, peak).ljust(_BAR), "green")
+            (_bar(one.spending, peak).rjust(_BAR), "red"),
+            "│",
+            (_bar(one.income, peak).ljust(_BAR), "green"),
         )
         chart.add_row(f"{day:%a %m-%d}", coins(-one.spending), bars, coins(one.income))
     return Group(_totals(log), chart)

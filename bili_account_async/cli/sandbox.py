@@ -27,7 +27,9 @@ export BILI_ACCESS_KEY='{access_key}'
 curl {url}/x/member/web/account -b '{cookie}'"""
 
 
-def sandbox(port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 0) -> None:
+def sandbox(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 0,
+) -> None:
     """Serve an imitation of Bilibili on 127.0.0.1 until Ctrl-C."""
     from .demo import open_demo
 
@@ -42,7 +44,9 @@ def sandbox(port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a fr
 async def _serve(demo: AbstractAsyncContextManager[tuple[Sandbox, SandboxAccount]]) -> None:
     async with demo as (server, account):
         login = account.credential
-        cookie = f"SESSDATA={login.sessdata}; DedeUserID={login.dede_user_id}; bili_jct={login.bili_jct}"
+        cookie = (
+            f"SESSDATA={login.sessdata}; DedeUserID={login.dede_user_id}; bili_jct={login.bili_jct}"
+        )
         key = account.app_credential.access_key
         who = f"{account.uname} (mid {account.mid})"
         show(_HOW_TO_REACH.format(url=server.url, who=who, cookie=cookie, access_key=key))

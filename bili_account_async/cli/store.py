@@ -1,4 +1,6 @@
-"""Where `watch` keeps what it knows, and `coin-log --all` reads it: an SQLite file in the platform's data directory."""
+"""Where `watch` keeps what it knows, and `coin-log --all` reads it: an SQLite file in the
+platform's data directory.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 
 StorePath = Annotated[
     Path | None,
-    typer.Option("--store", metavar="PATH", help="The file of snapshots and coin ledgers, if not the usual."),
+    typer.Option(
+        "--store", metavar="PATH", help="The file of snapshots and coin ledgers, if not the usual."
+    ),
 ]
 
 
@@ -30,5 +34,8 @@ def store_at(path: Path | None) -> SqliteStore:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            refuse(f"can't make {path.parent}: {error.strerror}", "name a file elsewhere with --store PATH")
+            refuse(
+                f"can't make {path.parent}: {error.strerror}",
+                "name a file elsewhere with --store PATH",
+            )
     return SqliteStore(path)

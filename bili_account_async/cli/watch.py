@@ -1,4 +1,6 @@
-"""`bili-account watch`: polls the accounts of the file for ever; a table in a terminal, lines or JSON elsewhere."""
+"""`bili-account watch`: polls the accounts of the file for ever; a table in a terminal, lines or
+JSON elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,12 @@ _TICK = 0.5
 """Seconds from one drawing of the table to the next."""
 
 
-def watch(every: Every = None, store: StorePath = None, in_sandbox: InSandbox = False, json: AsJson = False) -> None:
+def watch(
+    every: Every = None,
+    store: StorePath = None,
+    in_sandbox: InSandbox = False,
+    json: AsJson = False,
+) -> None:
     """Poll all accounts and tell what changes, until Ctrl-C."""
     if in_sandbox and store is not None:
         raise typer.BadParameter("--sandbox and --store: give one of them")
@@ -45,17 +52,25 @@ def watch(every: Every = None, store: StorePath = None, in_sandbox: InSandbox = 
     else:
         accounts = read_accounts()
         if not accounts:
-            refuse(f"no account in {accounts_path()}", "`bili-account accounts add NAME` adds one", USAGE)
+            refuse(
+                f"no account in {accounts_path()}",
+                "`bili-account accounts add NAME` adds one",
+                USAGE,
+            )
         fleet, kept = _own_fleet(accounts), store_at(store)
         say(f"Watching until Ctrl-C. What is known is kept in {kept.path}.")
     try:
-        run_until_signal(_watch(fleet, kept, interval(every or ("5s" if in_sandbox else "10m")), json))
+        run_until_signal(
+            _watch(fleet, kept, interval(every or ("5s" if in_sandbox else "10m")), json)
+        )
     except BiliError as error:
         fail(error)
 
 
 @asynccontextmanager
-async def _own_fleet(accounts: list[Account]) -> AsyncIterator[tuple[SessionManager, list[Account]]]:
+async def _own_fleet(
+    accounts: list[Account],
+) -> AsyncIterator[tuple[SessionManager, list[Account]]]:
     async with SessionManager() as manager:
         yield manager, accounts
 
@@ -90,7 +105,12 @@ def _show_event(event: PollEvent) -> None:
 async def _show_table(poller: Poller, board: Board) -> None:
     """All lines, and below them the table."""
     console, clock = stdout_console(), asyncio.get_running_loop().time
-    with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=sys.stderr.isatty()) as live:
+    with Live(
+        console=console,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=sys.stderr.isatty(),
+    ) as live:
         next_drawing = clock()
         while True:
             if clock() >= next_drawing:

@@ -1,6 +1,7 @@
 """The sandbox's accounts: what the server knows about each, and what can happen to it.
 
-No HTTP and no JSON here: `endpoints` turns an account into replies, `people` invents one, `living` makes one act.
+No HTTP and no JSON here: `endpoints` turns an account into replies, `people` invents one, `living`
+makes one act.
 """
 
 import bisect
@@ -29,7 +30,9 @@ DAILY_COIN_EXP = 50
 def _decimal(number: Decimal | float) -> Decimal:
     """0.1 becomes Decimal("0.1"), not the binary fraction next to it."""
     if isinstance(number, bool) or not isinstance(number, Decimal | int | float):
-        raise TypeError(f"a number of coins must be an int, a float or a Decimal, not {type(number).__name__}")
+        raise TypeError(
+            f"a number of coins must be an int, a float or a Decimal, not {type(number).__name__}"
+        )
     return Decimal(str(number))
 
 
@@ -50,14 +53,18 @@ class CoinChange:
 
 @attrs.define(eq=False)
 class World:
-    """What the accounts of one sandbox share: the clock, the lock, the rules, and who is known by which secret."""
+    """What the accounts of one sandbox share: the clock, the lock, the rules, and who is known by
+    which secret.
+    """
 
     now: Callable[[], datetime]
     review_delay: timedelta
     sensitive_words: tuple[str, ...]
     lock: RLock = attrs.field(factory=RLock)
     known: dict[tuple[str, str], "SandboxAccount"] = attrs.field(factory=dict, repr=False)
-    """By ("SESSDATA", decoded cookie) and by ("access_key", token), whether the login is alive or not."""
+    """By ("SESSDATA", decoded cookie) and by ("access_key", token), whether the login is alive or
+    not.
+    """
 
     def time(self) -> datetime:
         now = self.now()
@@ -67,24 +74,32 @@ class World:
 
 
 def _typed(_: type, fields: list["attrs.Attribute[Any]"]) -> list["attrs.Attribute[Any]"]:
-    """Let every plain field insist on its type, in the constructor and ever after: True is no int."""
+    """Let every plain field insist on its type, in the constructor and ever after:
+    True is no int.
+    """
 
     def insist_on(wanted: type) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
         def insist(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
             if type(value) is not wanted:
-                raise TypeError(f"{field.name} must be {wanted.__name__}, not {type(value).__name__}")
+                raise TypeError(
+                    f"{field.name} must be {wanted.__name__}, not {type(value).__name__}"
+                )
 
         return insist
 
-    return [f.evolve(validator=insist_on(f.type)) if f.type in (bool, int, str) else f for f in fields]
+    return [
+        f.evolve(validator=insist_on(f.type)) if f.type in (bool, int, str) else f for f in fields
+    ]
 
 
 @attrs.define(eq=False, repr=False, kw_only=True, field_transformer=_typed)
 class SandboxAccount:
-    """An invented person. Read and set its attributes at any time; they are named as the API's fields.
+    """An invented person. Read and set its attributes at any time; they are named as the API's
+    fields.
 
-    Attributes show the state as of the last request or method call (`catch_up` brings it up to the clock).
-    Bound mail and telephone and the real name show in several endpoints, and are one attribute each here.
+    Attributes show the state as of the last request or method call (`catch_up` brings it up to the
+    clock). Bound mail and telephone and the real name show in several endpoints, and are one
+    attribute each here.
     """
 
     _world: World
@@ -167,7 +182,9 @@ class SandboxAccount:
 
     @property
     def history(self) -> tuple[CoinChange, ...]:
-        """Every true change of the coins up to now, oldest first; the API shows only the last week of it."""
+        """Every true change of the coins up to now, oldest first; the API shows only the last week
+        of it.
+        """
         self.catch_up()
         return tuple(self._history)
 
@@ -186,8 +203,12 @@ class SandboxAccount:
             start = bisect.bisect(self._history, self._world.time() - WEEK, key=_time_of)
             return self._history[start:][::-1]
 
-    def earn(self, delta: Decimal | float, reason: str = "登录奖励", *, at: datetime | None = None) -> None:
-        """Change the coins by `delta`, now or `at` a time of the past, and write it into the log."""
+    def earn(
+        self, delta: Decimal | float, reason: str = "登录奖励", *, at: datetime | None = None
+    ) -> None:
+        """Change the coins by `delta`, now or `at` a time of the past, and write
+        it into the log.
+        """
         with self._world.lock:
             if at is None:
                 self.catch_up()
@@ -195,8 +216,12 @@ class SandboxAccount:
             self.coins += change.delta
             bisect.insort(self._history, change, key=_time_of)
 
-    def tip(self, video: str = "BV1j5411s7M8", coins: int = 1, *, at: datetime | None = None) -> None:
-        """Spend coins on a video: they leave the balance, are logged, and bring experience, 10 each up to 50 a day."""
+    def tip(
+        self, video: str = "BV1j5411s7M8", coins: int = 1, *, at: datetime | None = None
+    ) -> None:
+        """Spend coins on a video: they leave the balance, are logged, and bring experience, 10 each
+        up to 50 a day.
+        """
         with self._world.lock:
             if at is None:
                 self.catch_up()
@@ -220,7 +245,9 @@ class SandboxAccount:
                 self._reviews.clear()
 
     def log_out(self) -> None:
-        """Kill the login, as when it expires or the password changes: every endpoint answers -101."""
+        """Kill the login, as when it expires or the password changes: every
+        endpoint answers -101.
+        """
         self.logged_in = False
 
     def log_in(self) -> None:
@@ -228,12 +255,20 @@ class SandboxAccount:
         self.logged_in = True
 
     def renew_login(self) -> None:
-        """Log in afresh: `credential` and `app_credential` are new ones from here on, the old ones are dead."""
+        """Log in afresh: `credential` and `app_credential` are new ones from here on, the old ones
+        are dead.
+        """
         with self._world.lock:
-            for kind, secret in (("SESSDATA", unquote(self._sessdata)), ("access_key", self._access_key)):
+            for kind, secret in (
+                ("SESSDATA", unquote(self._sessdata)),
+                ("access_key", self._access_key),
+            ):
                 self._world.known.pop((kind, secret), None)
             number = self._rng.getrandbits
-            self._sessdata = f"{number(32):08x}%2C{1_900_000_000 + number(24)}%2C{number(20):05x}*{number(8):02x}"
+            self._sessdata = (
+                f"{number(32):08x}%2C{1_900_000_000 + number(24)}"
+                f"%2C{number(20):05x}*{number(8):02x}"
+            )
             self._access_key, self.bili_jct = f"{number(128):032x}", f"{number(128):032x}"
             self._world.known["SESSDATA", unquote(self._sessdata)] = self
             self._world.known["access_key", self._access_key] = self
@@ -250,7 +285,9 @@ class SandboxAccount:
                 self.sign = self._reviews.pop(0)[1]
 
     def begin_day(self, now: datetime) -> None:
-        """Open the daily tasks again if `now` is on a later day, in UTC+8, than the last one known."""
+        """Open the daily tasks again if `now` is on a later day, in UTC+8, than
+        the last one known.
+        """
         today = now.astimezone(CHINA).date()
         if today > self._today:
             self._today = today

@@ -1,4 +1,5 @@
-"""The nine endpoints as the API document and its errata have them: who may ask, and what the reply looks like.
+"""The nine endpoints as the API document and its errata have them: who may ask, and what the reply
+looks like.
 
 Replies are built from the names that the document prints, quirks included. No sockets here.
 """
@@ -48,12 +49,20 @@ class Endpoint:
     method: str = "GET"
     takes_access_key: bool = True
     needs_user_id: bool = False
-    """With the cookie, `DedeUserID` has to be there and not 0. The server does not compare it with the account."""
+    """With the cookie, `DedeUserID` has to be there and not 0.
+
+    The server does not compare it with the account.
+    """
     action: Callable[[SandboxAccount, World, Mapping[str, str]], int] | None = None
-    """What a POST does before its reply; its code, if not 0, is the answer. The cookie alone is not enough: csrf."""
+    """What a POST does before its reply; its code, if not 0, is the answer.
+
+    The cookie alone is not enough: csrf.
+    """
 
 
-def holders(request: ReceivedRequest, world: World) -> tuple[SandboxAccount | None, SandboxAccount | None]:
+def holders(
+    request: ReceivedRequest, world: World
+) -> tuple[SandboxAccount | None, SandboxAccount | None]:
     """Whose browser login and whose app login came with the request, alive or not."""
     sessdata = request.cookies.get("SESSDATA", "")
     decoded = "" if "," in sessdata else unquote(sessdata)  # a raw comma logs nobody in
@@ -63,11 +72,15 @@ def holders(request: ReceivedRequest, world: World) -> tuple[SandboxAccount | No
 
 
 def answer(endpoint: Endpoint, request: ReceivedRequest, world: World) -> Json:
-    """What the endpoint says to a request with the right method: the document's checks, then its own reply."""
+    """What the endpoint says to a request with the right method: the document's checks, then its
+    own reply.
+    """
     if request.form is None:
         return refusal(-400)
     by_cookie, by_key = holders(request, world)
-    if endpoint.needs_user_id and not re.fullmatch(r"0*[1-9][0-9]*", request.cookies.get("DedeUserID", "")):
+    if endpoint.needs_user_id and not re.fullmatch(
+        r"0*[1-9][0-9]*", request.cookies.get("DedeUserID", "")
+    ):
         by_cookie = None
     if not endpoint.takes_access_key:
         by_key = None
@@ -83,7 +96,11 @@ def answer(endpoint: Endpoint, request: ReceivedRequest, world: World) -> Json:
 
 
 def refusal(code: int, message: str | None = None) -> Json:
-    return {"code": code, "message": MESSAGES.get(code, str(code)) if message is None else message, "ttl": 1}
+    return {
+        "code": code,
+        "message": MESSAGES.get(code, str(code)) if message is None else message,
+        "ttl": 1,
+    }
 
 
 def _success(data: Json) -> Json:
@@ -99,20 +116,35 @@ def _account_info(account: SandboxAccount) -> Json:
 
 
 def _daily_rewards(account: SandboxAccount) -> Json:
-    bound = {"email": account.bind_mail, "tel": account.bind_tel, "identify_card": account.realname_certified}
-    return _success(_fields(account, "login watch share safe_question") | {"coins": account.coin_exp} | bound)
+    bound = {
+        "email": account.bind_mail,
+        "tel": account.bind_tel,
+        "identify_card": account.realname_certified,
+    }
+    return _success(
+        _fields(account, "login watch share safe_question") | {"coins": account.coin_exp} | bound
+    )
 
 
 def _coin_exp(account: SandboxAccount) -> Json:
-    return {"code": 0, "message": "0", "number": account.coin_exp}  # no data and no ttl, as documented
+    return {
+        "code": 0,
+        "message": "0",
+        "number": account.coin_exp,
+    }  # no data and no ttl, as documented
 
 
 def _vip_info(account: SandboxAccount) -> Json:
-    return _success(_fields(account, "mid vip_type vip_status vip_due_date vip_pay_type theme_type"))
+    return _success(
+        _fields(account, "mid vip_type vip_status vip_due_date vip_pay_type theme_type")
+    )
 
 
 def _security_info(account: SandboxAccount) -> Json:
-    bindings = "hide_tel hide_mail bind_tel bind_mail tel_verify mail_verify unneeded_check realname_certified"
+    bindings = (
+        "hide_tel hide_mail bind_tel bind_mail tel_verify mail_verify unneeded_check "
+        "realname_certified"
+    )
     sns = _fields(account, "weibo_bind qq_bind wechat_bind")
     data = {
         "account_info": _fields(account, bindings),
@@ -134,7 +166,11 @@ def _realname_application(account: SandboxAccount) -> Json:
 
 def _coin_log(account: SandboxAccount) -> Json:
     entries = [
-        {"time": f"{change.time:%Y-%m-%d %H:%M:%S}", "delta": _number(change.delta), "reason": change.reason}
+        {
+            "time": f"{change.time:%Y-%m-%d %H:%M:%S}",
+            "delta": _number(change.delta),
+            "reason": change.reason,
+        }
         for change in account.last_week()
     ]
     return _success({"list": entries or None, "count": len(entries)})
@@ -163,7 +199,13 @@ def _done(account: SandboxAccount) -> Json:
 ENDPOINTS = [
     Endpoint("get_account_info", "/x/member/web/account", _account_info),
     Endpoint("get_daily_rewards", "/x/member/web/exp/reward", _daily_rewards),
-    Endpoint("get_coin_exp", "/plus/account/exp.php", _coin_exp, takes_access_key=False, needs_user_id=True),
+    Endpoint(
+        "get_coin_exp",
+        "/plus/account/exp.php",
+        _coin_exp,
+        takes_access_key=False,
+        needs_user_id=True,
+    ),
     Endpoint("get_vip_info", "/x/vip/web/user/info", _vip_info, takes_access_key=False),
     Endpoint("get_security_info", "/web/site/user/info", _security_info, needs_user_id=True),
     Endpoint("get_realname_status", "/x/member/realname/status", _realname_status),

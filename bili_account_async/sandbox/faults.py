@@ -1,6 +1,7 @@
 """Faults on demand: the ways in which an answer can be late, wrong, broken or missing.
 
-A fault is a value: what it does to an `Answer` stands here, to which requests it happens is the server's business.
+A fault is a value: what it does to an `Answer` stands here, to which requests it happens is the
+server's business.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class Answer:
 
 @attrs.frozen
 class Fault:
-    """Something that goes wrong with a request: make one with the constructors, in plain words of what goes wrong.
+    """Something that goes wrong with a request: make one with the constructors, in plain words of
+    what goes wrong.
 
-    `status` and `code` refuse the request. With all others the server carries it out first: a sign whose answer
-    was lost has been changed all the same.
+    `status` and `code` refuse the request. With all others the server carries it out first: a sign
+    whose answer was lost has been changed all the same.
     """
 
     name: str
@@ -91,17 +93,23 @@ class Fault:
         extra = dict(headers or {})
         if retry_after is not None:
             extra["Retry-After"] = str(retry_after)
-        return cls(f"status {status}", instead=Answer(body, status, HTML_TYPE, tuple(extra.items())))
+        return cls(
+            f"status {status}", instead=Answer(body, status, HTML_TYPE, tuple(extra.items()))
+        )
 
     @classmethod
     def code(cls, code: int, message: str | None = None) -> Fault:
-        """The API refuses with this code, under HTTP 200; the message is the API's own unless you give one."""
+        """The API refuses with this code, under HTTP 200; the message is the API's own unless you
+        give one.
+        """
         return cls(f"code {code}", instead=Answer.json(refusal(code, message)))
 
     @classmethod
     def body(cls, body: bytes, content_type: str = JSON_TYPE) -> Fault:
         """Any bytes in place of the reply."""
-        return cls(f"body of {len(body)} bytes", spoil=lambda _: Answer(body, content_type=content_type))
+        return cls(
+            f"body of {len(body)} bytes", spoil=lambda _: Answer(body, content_type=content_type)
+        )
 
     @classmethod
     def empty(cls) -> Fault:
@@ -117,7 +125,10 @@ class Fault:
     def two_documents(cls, code: int = -509) -> Fault:
         """An error envelope and, right behind it, the reply: seen in the wild."""
         first = Answer.json(refusal(code)).body
-        return cls(f"two documents, {code} first", spoil=lambda answer: attrs.evolve(answer, body=first + answer.body))
+        return cls(
+            f"two documents, {code} first",
+            spoil=lambda answer: attrs.evolve(answer, body=first + answer.body),
+        )
 
     @classmethod
     def payload(cls, change: Callable[[Json], object]) -> Fault:
@@ -126,7 +137,9 @@ class Fault:
 
     @classmethod
     def data(cls, change: Callable[[Json], object]) -> Fault:
-        """The reply's `data` becomes what `change` returns for it; a reply without data stays as it is."""
+        """The reply's `data` becomes what `change` returns for it; a reply without data stays as it
+        is.
+        """
 
         def within(payload: Json) -> Json:
             data = payload.get("data")
@@ -138,4 +151,6 @@ class Fault:
     def set_cookie(cls, *lines: str) -> Fault:
         """The answer also sets cookies, one `Set-Cookie` header a line."""
         extra = tuple(("Set-Cookie", line) for line in lines)
-        return cls("set-cookie", spoil=lambda answer: attrs.evolve(answer, headers=answer.headers + extra))
+        return cls(
+            "set-cookie", spoil=lambda answer: attrs.evolve(answer, headers=answer.headers + extra)
+        )

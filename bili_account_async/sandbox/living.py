@@ -1,7 +1,7 @@
 """Accounts that live: what a living account does by itself, at which times.
 
-A life is drawn from its own seeded generator and evaluated only when somebody looks, each act at its own time: the
-same seed and clock give the same history, however often the account is asked.
+A life is drawn from its own seeded generator and evaluated only when somebody looks, each act at
+its own time: the same seed and clock give the same history, however often the account is asked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ MONTH = timedelta(days=31)
 
 @attrs.define(eq=False)
 class Life:
-    """The acts of one account: `tempo` of them an hour on average, as independent events (exponential gaps)."""
+    """The acts of one account: `tempo` of them an hour on average, as independent events
+    (exponential gaps).
+    """
 
     _rng: Random
     _tempo: float
@@ -72,7 +74,11 @@ def _tip(account: SandboxAccount, rng: Random, at: datetime) -> None:
 def _buy_vip(account: SandboxAccount, rng: Random, at: datetime) -> None:
     start = max(account.vip_due_date, _milliseconds(at))
     account.vip_due_date = start + MONTH // timedelta(milliseconds=1)
-    account.vip_type, account.vip_status, account.vip_pay_type = max(account.vip_type, 1), VIP_NORMAL, 1
+    account.vip_type, account.vip_status, account.vip_pay_type = (
+        max(account.vip_type, 1),
+        VIP_NORMAL,
+        1,
+    )
 
 
 def _lose_vip(account: SandboxAccount, rng: Random, at: datetime) -> None:
@@ -88,7 +94,17 @@ def _lose_login(account: SandboxAccount, rng: Random, at: datetime) -> None:
     account.log_out()
 
 
-_ACTS = [_be_tipped, _tip, _visit, _watch, _share, _buy_vip, _lose_vip, _freeze_or_thaw_vip, _lose_login]
+_ACTS = [
+    _be_tipped,
+    _tip,
+    _visit,
+    _watch,
+    _share,
+    _buy_vip,
+    _lose_vip,
+    _freeze_or_thaw_vip,
+    _lose_login,
+]
 _HOW_OFTEN = [30, 30, 12, 8, 8, 2, 2, 4, 0.3]
 
 
@@ -103,4 +119,6 @@ def _milliseconds(time: datetime) -> int:
 
 def video_id(rng: Random) -> str:
     """An invented video's id, which looks like the real ones."""
-    return "BV1" + "".join(rng.choices("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", k=9))
+    return "BV1" + "".join(
+        rng.choices("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", k=9)
+    )

@@ -1,4 +1,7 @@
-"""Invented people: what an account holds when the test says nothing about it. No real person is meant."""
+"""Invented people: what an account holds when the test says nothing about it.
+
+No real person is meant.
+"""
 
 from __future__ import annotations
 
@@ -56,12 +59,16 @@ def invent(rng: Random, now: datetime) -> dict[str, object]:
 
 
 def invent_week(rng: Random, now: datetime) -> list[CoinChange]:
-    """The coin log of the six days before today: a reward for each login, some tips given, some received."""
+    """The coin log of the six days before today: a reward for each login, some tips given, some
+    received.
+    """
     changes = []
     midnight = now.astimezone(CHINA).replace(hour=0, minute=0, second=0)
     for days in range(1, 7):
         morning = midnight - timedelta(days=days)
-        changes.append(CoinChange(morning + timedelta(seconds=rng.randrange(40_000)), 1, "登录奖励"))
+        changes.append(
+            CoinChange(morning + timedelta(seconds=rng.randrange(40_000)), 1, "登录奖励")
+        )
         for _ in range(rng.randint(0, 3)):
             delta = rng.choice([-1, -1, -2, 0.1, 0.2])
             time = morning + timedelta(seconds=rng.randrange(40_000, 86_400))

@@ -1,7 +1,7 @@
 """What arrived: a request as the sandbox understood it, kept for tests to look at.
 
-Read from the raw header and body by our own few lines, because a web framework's parser would mend what a test is
-meant to see.
+Read from the raw header and body by our own few lines, because a web framework's parser would mend
+what a test is meant to see.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def read_form(content_type: str, body: bytes) -> Mapping[str, str] | None:
     if content_type != "application/x-www-form-urlencoded":
         return None
     try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"
+        )
     except ValueError:
         return None
     form = dict(pairs)

@@ -1,4 +1,6 @@
-"""The server: sockets, rate limits, which fault meets which request, and a thread of its own when asked for one."""
+"""The server: sockets, rate limits, which fault meets which request, and a thread of its own when
+asked for one.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ from .received import ReceivedRequest, read_cookies, read_form
 
 LOOPBACK = ("127.0.0.1", "localhost")
 SENSITIVE_WORDS = ("敏感词", "代刷硬币")
-OPTIONS = {field.name for field in attrs.fields(SandboxAccount) if not field.name.startswith("_")} | {"history"}
+OPTIONS = {
+    field.name for field in attrs.fields(SandboxAccount) if not field.name.startswith("_")
+} | {"history"}
 _SHUTDOWN = 0.2
 
 
@@ -39,18 +43,25 @@ def _utc_now() -> datetime:
 
 
 class Sandbox:
-    """An imitation of Bilibili's member centre: a real HTTP server on loopback, with invented accounts.
+    """An imitation of Bilibili's member centre: a real HTTP server on loopback, with invented
+    accounts.
 
-    Open it with `async with`, or with `with` in a program that has no loop: it then runs in a thread. Either way
-    every method may be called from any thread.
+    Open it with `async with`, or with `with` in a program that has no loop: it then runs in a
+    thread. Either way every method may be called from any thread.
 
-    - `host` is `127.0.0.1`, or `localhost` where the name matters; `port` 0 picks a free one. Only loopback is served.
-    - `seed` decides what is invented: with the same seed, clock and order of calls, two sandboxes are the same.
+    - `host` is `127.0.0.1`, or `localhost` where the name matters; `port` 0 picks a free one. Only
+    loopback is served.
+    - `seed` decides what is invented: with the same seed, clock and order of calls, two sandboxes
+    are the same.
     - `now` is the clock that accounts live by (rate limits and latency run on real time).
-    - `review_delay`: seconds until a changed sign shows. Not 0, so that a program which expects it at once fails here.
-    - `rate` requests a second for all together after `burst` at once; above it HTTP 412, with `Retry-After` if
-      `retry_after` is given. `account_rate` and `account_burst` likewise for each account; above it code -509.
-    - `tempo`: accounts live by themselves, with so many acts an hour each: coins, daily tasks, VIP, and lost logins.
+    - `review_delay`: seconds until a changed sign shows. Not 0, so that a program which expects it
+    at once fails here.
+    - `rate` requests a second for all together after `burst` at once; above it HTTP 412, with
+    `Retry-After` if
+      `retry_after` is given. `account_rate` and `account_burst` likewise for each account; above it
+      code -509.
+    - `tempo`: accounts live by themselves, with so many acts an hour each: coins, daily tasks, VIP,
+    and lost logins.
     - `keep_requests`: how many of the last requests `requests` holds.
     """
 
@@ -72,7 +83,9 @@ class Sandbox:
         keep_requests: int = 10_000,
     ) -> None:
         if host not in LOOPBACK:
-            raise ValueError(f"host must be one of {', '.join(LOOPBACK)}: a sandbox serves this machine only")
+            raise ValueError(
+                f"host must be one of {', '.join(LOOPBACK)}: a sandbox serves this machine only"
+            )
         if tempo is not None and not 0 < tempo < math.inf:
             raise ValueError("tempo must be a positive number of acts an hour")
         self._host = host
@@ -98,7 +111,9 @@ class Sandbox:
     def url(self) -> str:
         """The base URL of all three hosts, such as `http://127.0.0.1:40123`."""
         if self._runner is None:
-            raise RuntimeError("the sandbox is not open: enter it with `with` or `async with` first")
+            raise RuntimeError(
+                "the sandbox is not open: enter it with `with` or `async with` first"
+            )
         return f"http://{self._host}:{self._runner.addresses[0][1]}"
 
     @property
@@ -114,12 +129,15 @@ class Sandbox:
             return tuple(self._accounts.values())
 
     def add_account(self, **options: object) -> SandboxAccount:
-        """Invent an account. Each option is a public attribute of `SandboxAccount`, and `history` its coin log.
+        """Invent an account. Each option is a public attribute of `SandboxAccount`, and `history`
+        its coin log.
 
         What no option says is invented. Raises `TypeError` for an unknown option or a wrong type.
         """
         if unknown := sorted(options.keys() - OPTIONS):
-            raise TypeError(f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(OPTIONS))}")
+            raise TypeError(
+                f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(OPTIONS))}"
+            )
         with self._world.lock:
             now, number = self._world.time(), len(self._accounts)
             rng, life_rng = (Random(f"{self._seed} {number} {use}") for use in ("person", "life"))  # noqa: S311
@@ -145,14 +163,17 @@ class Sandbox:
         times: int | None = None,
         account: SandboxAccount | None = None,
     ) -> None:
-        """Let faults happen, together, to requests for one endpoint (named as the SDK's coroutine) or, with None, any.
+        """Let faults happen, together, to requests for one endpoint (named as the SDK's coroutine)
+        or, with None, any.
 
-        With `times`, they are used up by so many requests; such orders queue, and a request takes the first that fits.
-        Without, they happen to every request until `clear_faults`, beneath those with `times`. With `account`, only
-        to requests with its credential.
+        With `times`, they are used up by so many requests; such orders queue, and a request takes
+        the first that fits. Without, they happen to every request until `clear_faults`, beneath
+        those with `times`. With `account`, only to requests with its credential.
         """
         if endpoint is not None and endpoint not in NAMES:
-            raise ValueError(f"no endpoint {endpoint!r}: there are {', '.join(NAMES)}, and None for all")
+            raise ValueError(
+                f"no endpoint {endpoint!r}: there are {', '.join(NAMES)}, and None for all"
+            )
         if times is not None and times < 1:
             raise ValueError("times must be at least 1, or None for ever")
         with self._world.lock:
@@ -182,11 +203,13 @@ class Sandbox:
             raise RuntimeError("the sandbox is open already")
         self._closing = asyncio.Event()
         self._runner = web.ServerRunner(
-            web.Server(self._handle, handler_cancellation=True, access_log=None), shutdown_timeout=_SHUTDOWN
+            web.Server(self._handle, handler_cancellation=True, access_log=None),
+            shutdown_timeout=_SHUTDOWN,
         )
         try:
             await self._runner.setup()
-            # `localhost` is served on IPv4 alone: with port 0, each of its addresses would get another port.
+            # `localhost` is served on IPv4 alone: with port 0, each of its addresses would get
+            # another port.
             await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
         except BaseException:
             await self.__aexit__()
@@ -201,7 +224,9 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         opened: Future[None] = Future()
-        thread = Thread(target=lambda: asyncio.run(self._serve(opened)), name="bili-sandbox", daemon=True)
+        thread = Thread(
+            target=lambda: asyncio.run(self._serve(opened)), name="bili-sandbox", daemon=True
+        )
         thread.start()
         opened.result()
         self._thread = thread
@@ -235,7 +260,9 @@ class Sandbox:
         if ending == "reset":
             return _reset(request)
         sent = answer.body[: len(answer.body) // 2] if ending == "truncated" else answer.body
-        response = web.Response(body=sent, status=answer.status, headers={"Content-Type": answer.content_type})
+        response = web.Response(
+            body=sent, status=answer.status, headers={"Content-Type": answer.content_type}
+        )
         for name, value in answer.headers:
             response.headers.add(name, value)
         if ending == "truncated":
@@ -285,7 +312,9 @@ class Sandbox:
     def _throttle(self, account: SandboxAccount | None) -> Answer | None:
         if not self._limit.allows("everybody"):
             self._throttled += 1
-            return attrs.evolve(Answer.json(refusal(-412)), status=412, headers=tuple(self._retry_after.items()))
+            return attrs.evolve(
+                Answer.json(refusal(-412)), status=412, headers=tuple(self._retry_after.items())
+            )
         if account and not self._account_limit.allows(account):
             self._throttled += 1
             return Answer.json(refusal(-509))
@@ -325,7 +354,10 @@ class _Plan:
 
 
 class _RateLimit:
-    """A token bucket each: `burst` at once, then `rate` a second. It keeps the time at which a bucket is full again."""
+    """A token bucket each: `burst` at once, then `rate` a second.
+
+    It keeps the time at which a bucket is full again.
+    """
 
     def __init__(self, rate: float | None, burst: int) -> None:
         if rate is not None and not (rate > 0 and burst >= 1):
@@ -346,9 +378,13 @@ class _RateLimit:
 
 
 def _reset(request: web.BaseRequest) -> web.Response:
-    """Reset the connection; aiohttp drops the response that it insists on, as there is nobody to send it to."""
+    """Reset the connection; aiohttp drops the response that it insists on, as there is nobody to
+    send it to.
+    """
     if request.transport is not None:
         linger = struct.pack("ii", 1, 0)
-        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        request.transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, linger
+        )
         request.transport.abort()
     return web.Response()
