@@ -15,7 +15,7 @@ import statistics
 import time
 import tracemalloc
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from random import Random
@@ -39,8 +39,8 @@ from bili_account_async import (
 )
 from bili_account_async.polling import WORKERS
 from bili_account_async.sandbox import Sandbox
-from bili_account_async.transport import Answer
-from bili_account_async.wire import Decoder
+from bili_account_async.transport import RawReply
+from bili_account_async.wire import Decoder, Request
 from tests.virtual import VirtualLoop
 
 from .http import WIDE, credential, server
@@ -97,16 +97,15 @@ class FakePool:
         self.under_way: set[tuple[str, str]] = set()
         self.overlaps = 0
 
-    async def exchange(
-        self, _: str, url: Any, headers: Mapping[str, str], __: object, ___: float
-    ) -> Answer:
+    async def exchange(self, request: Request, _: float) -> RawReply:
+        url, headers = request.url, request.headers
         call = (headers.get("Cookie") or url.query_string, url.path)
         self.overlaps += call in self.under_way
         self.under_way.add(call)
         self.polls[call[0]] += 1
         await asyncio.sleep(self.random.uniform(0.05, 0.5))
         self.under_way.discard(call)
-        return Answer(200, {}, BODIES[url.path])
+        return RawReply(200, {}, BODIES[url.path])
 
     async def close(self) -> None:
         pass

@@ -8,6 +8,7 @@ rates, and backs off when the server asks. This module is only the public names.
 from typing import TYPE_CHECKING
 
 from ._version import __version__
+from .call import CallEvent, Reply, RequestEvent
 from .credential import Credential
 from .endpoints import (
     ENDPOINTS,
@@ -32,6 +33,7 @@ from .errors import (
     CredentialMissing,
     CsrfRejected,
     EmojiSign,
+    InvalidSign,
     NotLoggedIn,
     ProtocolError,
     RateLimited,
@@ -42,6 +44,7 @@ from .errors import (
     SignTooLong,
     TransportError,
 )
+from .hosts import Hosts
 from .limits import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
 from .records import (
     AccountInfo,
@@ -65,7 +68,7 @@ from .records import (
     VipType,
 )
 from .retry import Retry
-from .session import AccountSession, Hosts, Reply, RequestEvent, SessionManager, open_session
+from .session import AccountSession, SessionManager, open_session
 from .snapshot import ALL_SECTIONS, AccountSnapshot, Change, fetch_snapshot
 from .structuring import structure, unstructure
 
@@ -99,6 +102,7 @@ __all__ = [
     "Auth",
     "BiliError",
     "BindingInfo",
+    "CallEvent",
     "CardType",
     "Change",
     "Changed",
@@ -113,6 +117,7 @@ __all__ = [
     "Endpoint",
     "HostState",
     "Hosts",
+    "InvalidSign",
     "Limiter",
     "Limits",
     "MemoryStore",

@@ -1,4 +1,4 @@
-"""The one seam for time and chance.
+"""The one seam for time and chance, and the check of seconds that a program hands over.
 
 Private: tests run a virtual event loop, or give the manager another `Seam`.
 """
@@ -10,10 +10,15 @@ import random
 import time
 from collections.abc import Callable
 
+LONGEST = 1e9
+"""Seconds, some thirty years: the longest time that means a number and not infinity."""
+
 
 class Seam:
-    """Monotonic time, timers and sleep are the event loop's; wall-clock time and chance come from
-    the system.
+    """The sources of time and chance.
+
+    Monotonic time, timers and sleep are the event loop's; wall-clock time and chance come from the
+    system.
     """
 
     def __init__(
@@ -28,5 +33,15 @@ class Seam:
         self.random = random
 
     def now(self) -> float:
-        """Seconds on the loop's clock."""
+        """Return the seconds on the loop's clock."""
         return self.loop.time()
+
+
+def checked_seconds(name: str, value: object, *, most: float = LONGEST) -> float:
+    """Return `value` as a float.
+
+    Raises `ValueError`, naming the option, for anything but a number above 0 and up to `most`.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+        raise ValueError(f"{name}: expected seconds > 0 and at most {most:.3g}, got {value!r}")
+    return float(value)

@@ -7,6 +7,7 @@ business.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType, NoneType
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import attrs
 
 from .credential import Credential
-from .errors import SignTooLong
+from .errors import InvalidSign, SignTooLong
 from .records import (
     AccountInfo,
     CoinLog,
@@ -31,6 +32,7 @@ Part = Literal["sessdata", "dede_user_id", "bili_jct"]
 
 SIGN_MAX = 70
 """Code points that a sign may have (sign update)."""
+_NO_SIGN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def _one_of(*allowed: object) -> Any:
@@ -240,24 +242,29 @@ async def get_coin_log(session: Session, *, timeout: float | None = None) -> Coi
 
 
 async def update_sign(session: Session, user_sign: str, *, timeout: float | None = None) -> None:
-    """Ask for a new sign; the change waits in Bilibili's review queue. Needs a cookie with
-    bili_jct, or a token.
+    """Ask for a new sign; the change waits in Bilibili's review queue.
 
-    Raises `SignTooLong` beyond 70 code points and `ValueError` for control characters, both before
-    anything is sent; the server may answer `SensitiveSign`, `EmojiSign` or `CsrfRejected`. It is
-    never sent twice: after a
-    `TransportError` whose `sent` is true nobody knows whether the change was asked for.
+    Needs a cookie with bili_jct, or a token. A sign may have several lines. Raises `SignTooLong`
+    beyond 70 code points and `InvalidSign` for control characters other than line feeds, both
+    before anything is sent; the server may answer `SensitiveSign`, `EmojiSign` or `CsrfRejected`.
+    It is never sent twice: after a `TransportError` whose `sent` is true nobody knows if the
+    change was asked for.
     """
     if not isinstance(user_sign, str):
         raise TypeError(f"user_sign: expected str, got {type(user_sign).__name__}")
-    if any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in user_sign):
-        raise ValueError("user_sign: expected no control characters or lone surrogates")
-    if len(user_sign) > SIGN_MAX:
-        error = SignTooLong(
-            f"expected at most {SIGN_MAX} code points, got {len(user_sign)}", code=40022
+    if bad := _NO_SIGN.search(user_sign):
+        raise InvalidSign(
+            "user_sign: expected no control characters but line feeds, and no lone surrogates, "
+            f"got U+{ord(bad[0]):04X} at {bad.start()}",
+            code=0,
+            endpoint=_UPDATE_SIGN.name,
         )
-        error.endpoint = "update_sign"
-        raise error
+    if len(user_sign) > SIGN_MAX:
+        raise SignTooLong(
+            f"user_sign: expected at most {SIGN_MAX} code points, got {len(user_sign)}",
+            code=40022,
+            endpoint=_UPDATE_SIGN.name,
+        )
     await session.call(_UPDATE_SIGN, form={"user_sign": user_sign}, timeout=timeout)
 
 

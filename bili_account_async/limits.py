@@ -41,7 +41,7 @@ from typing import Protocol, TypeVar
 import attrs
 
 from ._seam import Seam
-from .errors import RateLimited, Scope
+from .errors import RateLimited
 
 RECOVERY = 1 / 300
 """Share of the configured rate that a slowed scope regains a second."""
@@ -371,9 +371,8 @@ class _Host:
             self.recent = {key: at for key, at in self.recent.items() if now - at <= SPREAD_SECONDS}
             if len(self.recent) < SPREAD_ACCOUNTS:
                 return refused
-            error = _told(
-                "host", error, None
-            )  # what an account is to wait for is not what the host is to
+            # An account's wait is not the host's.
+            error = error.restated(scope="host", retry_after=None)
         self.recent.clear()
         return refused + self._throttle(self, error, permit.departed, now)
 
@@ -510,7 +509,7 @@ class _Host:
             return
         call.paused, call.resumes_at = longest.paused_until - now, longest.paused_until
         if call.paused > call.patience:
-            raise _told(longest.error.scope, longest.error, call.paused)
+            raise longest.error.restated(retry_after=call.paused)
 
     def _throttle(
         self, scope: _Host | _Account, error: RateLimited, departed: float, now: float
@@ -533,7 +532,8 @@ class _Host:
         until = now + pause
         if until < slow.paused_until:
             return []
-        slow.paused_until, slow.error = until, error
+        slow.paused_until = until
+        slow.error = error.restated()  # the one that is raised collects its caller's frames
         scope.ready_at = max(scope.ready_at, until)
         accounts = [scope] if isinstance(scope, _Account) else self.accounts.values()
         refused = []
@@ -544,7 +544,7 @@ class _Host:
                     call.resumes_at = until
                 if pause > call.patience:
                     self._unqueue(call, account)
-                    refused.append((call, _told(error.scope, error, pause)))
+                    refused.append((call, error.restated(retry_after=pause)))
         return refused
 
     def _settle(self, scope: _Host | _Account, now: float) -> None:
@@ -572,16 +572,6 @@ def _standing(scope: _Host | _Account, pace: _Pace, now: float) -> tuple[float |
     if scope.slow is None:
         return rate, 0.0
     return rate and rate * scope.slow.share_at(now), max(0.0, scope.slow.paused_until - now)
-
-
-def _told(scope: Scope, said: RateLimited, retry_after: float | None) -> RateLimited:
-    return RateLimited(
-        scope=scope,
-        status=said.status,
-        code=said.code,
-        message=said.message,
-        retry_after=retry_after,
-    )
 
 
 class LocalLimiter:

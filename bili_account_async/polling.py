@@ -603,9 +603,9 @@ class Poller:
         """
         session = account.session
         if (
-            session._credential.access_key
+            session._account.credential.access_key
         ):  # it would keep a URL for each section: 4 KB of an idle account
-            session = self._manager.session(session._credential, label=account.name)
+            session = self._manager.session(session._account.credential, label=account.name)
         snapshot = await fetch_snapshot(session, sections=account.sections)
         while refused := {
             name: error.retry_after for name, error in snapshot.failures.items() if _is_pause(error)
@@ -777,7 +777,7 @@ class Poller:
         """Keep the books on how many calls a second all accounts need of each host."""
         for section in account.sections:
             endpoint = ENDPOINTS[f"get_{section}"]
-            if not endpoint.auth.missing_from(account.session._credential):
+            if not endpoint.auth.missing_from(account.session._account.credential):
                 self._demand[endpoint.host] += sign / account.every
         self._recounted = True
 
@@ -797,7 +797,7 @@ class Poller:
         self._recounted = False
         needs: defaultdict[str, float] = defaultdict(float)
         for host, need in self._demand.items():  # all three may be one, as they are in the sandbox
-            needs[self._manager._running().bases[host].raw_authority] += need
+            needs[self._manager._running().routes.bases[host].raw_authority] += need
         most, place = max((need, place) for place, need in needs.items())
         if most > limit.rate * (1 + _HAIR):
             self._warned = True

@@ -1,10 +1,10 @@
-"""Whether a failed attempt is made again, and after how long. Pure: no waiting here, no clock.
+"""The decision to make a failed attempt again, and after how long. Pure: no waiting, no clock.
 
 Backoff is exponential with full jitter. A retry budget per host keeps retries from making an outage
 worse: it starts with `RESERVE` retries, every successful call earns `EARNED` of one, every retry
 spends one. So whatever fails, requests stay below (1 + EARNED) x calls + RESERVE, and in a full
-outage below calls + RESERVE. (What is sent again because an idle connection of the pool was dead
-costs nothing: there are no more of those than connections.)
+outage below calls + RESERVE. (A request that is sent again because an idle connection of the pool
+was dead costs nothing: there are no more of those than connections.)
 """
 
 from __future__ import annotations
@@ -14,20 +14,13 @@ from typing import Any
 
 import attrs
 
+from ._seam import checked_seconds
+from .codes import meaning_of
 from .endpoints import Endpoint
 from .errors import ApiError, BiliError, ProtocolError, RateLimited, TransportError
 
 RESERVE = 20.0
 EARNED = 0.2
-
-_PASSING_CODES = frozenset({-500, -503, -504})
-
-
-def _seconds(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{name}: expected seconds > 0, got {value!r}")
-    if math.isinf(value) and name != "attempt_timeout":
-        raise ValueError(f"{name}: expected a finite number of seconds, got {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -49,24 +42,26 @@ class Retry:
     def __attrs_post_init__(self) -> None:
         if type(self.attempts) is not int or self.attempts < 1:
             raise ValueError(f"attempts: expected an int >= 1, got {self.attempts!r}")
-        for name in ("attempt_timeout", "backoff", "backoff_max"):
-            _seconds(name, getattr(self, name))
+        checked_seconds("attempt_timeout", self.attempt_timeout, most=math.inf)
+        checked_seconds("backoff", self.backoff)
+        checked_seconds("backoff_max", self.backoff_max)
 
     @classmethod
     def none(cls) -> Retry:
-        """One attempt, which may take all of the call's timeout."""
+        """Return a policy of one attempt, which may take all of the call's timeout."""
         return cls(attempts=1, attempt_timeout=math.inf)
 
     def wait_before(self, retry: int, chance: float) -> float:
-        """Seconds to wait before the `retry`-th retry (1 is the first), by full jitter; `chance` is
-        in [0, 1).
+        """Return the seconds to wait before the `retry`-th retry (1 is the first), by full jitter.
+
+        `chance` is in [0, 1).
         """
         bound: float = min(self.backoff_max, self.backoff * 2 ** min(retry - 1, 60))
         return bound * chance
 
 
 class RetryBudget:
-    """What one host's calls may still spend on retries."""
+    """The retries that one host's calls may still make."""
 
     __slots__ = ("left",)
 
@@ -74,10 +69,11 @@ class RetryBudget:
         self.left = RESERVE
 
     def earn(self) -> None:
+        """Add the share of a retry that a successful call earns."""
         self.left = min(RESERVE, self.left + EARNED)
 
     def spend(self) -> bool:
-        """Take one retry out of the budget, if it is there."""
+        """Take one retry out of the budget; return False if it is not there."""
         if self.left < 1:
             return False
         self.left -= 1
@@ -85,13 +81,13 @@ class RetryBudget:
 
 
 def may_retry(endpoint: Endpoint[Any], error: BiliError) -> bool:
-    """Whether sending again can help, and can't do the same thing twice."""
+    """Return True if sending again can help, and can't do the same thing twice."""
     if isinstance(error, TransportError):
-        return not error._certificate and (endpoint.method == "GET" or not error.sent)
+        return not error.certificate and (endpoint.method == "GET" or not error.sent)
     if endpoint.method != "GET":
         return False
     if isinstance(error, ProtocolError):
         return error.status is not None and 500 <= error.status < 600
     if isinstance(error, ApiError):
-        return error.code in _PASSING_CODES
+        return meaning_of(error.code).retry
     return isinstance(error, RateLimited) and error.scope != "local"

@@ -1,41 +1,50 @@
 """All that knows aiohttp: one pool for all accounts, one exchange of a request for a reply.
 
-Here errors of aiohttp end: they hold request headers in their repr and chain, so they are told
-apart, turned into
-`BiliError`s that are returned, and dropped.
+Errors of aiohttp end here. They hold request headers in their repr and chain, so each is told
+apart, turned into a `BiliError` that is returned, and dropped.
+
+aiohttp is used through its public names, with one override: `ClientResponse.start`, which aiohttp
+calls in the same turn of the loop in which it has written a request. Three things are known there
+and nowhere else: that the request left, on which connection, and if that one had already spoken.
+One private switch is set besides, `_retry_connection`: with it on, aiohttp sends a GET (and a
+proxy's CONNECT) a second time by itself, past our limits and our count.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping
+import ssl as tls
+from collections.abc import Mapping
+from contextvars import ContextVar
 from functools import partial
-from http.cookies import BaseCookie
-from ssl import SSLContext
 from typing import Any
-from weakref import ReferenceType, ref
+from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet, ref
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.hdrs import HOST
 from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from yarl import URL
 
 from ._deadlines import Deadlines
 from .errors import BiliError, ProtocolError, RequestTimeout, TransportError
-from .wire import BODY_MAX
+from .hosts import http_url
+from .wire import BODY_MAX, Request
 
-_WIRE = "bili_account_async_wire"
+_LINE = "bili_account_async_line"
+"""The attribute of aiohttp's protocol object under which its `_Line` lives and dies."""
 _LENT_CLOSED = "the lent client_session was closed: close it after this SessionManager"
+_LENT_ELSEWHERE = (
+    "the lent client_session belongs to another event loop: lend one of the loop that opens this"
+)
+_UNASKED = "the server sent what nobody had asked for"
+_GIVEN_UP = "the connection was given up while the call waited for it"
 
 
-class Answer:
-    """A whole reply; `body` is None if it is larger than `BODY_MAX`.
-
-    Its repr shows nothing of it.
-    """
+class RawReply:
+    """A whole reply; `body` is None if it is larger than `BODY_MAX`. Its repr shows none of it."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -45,248 +54,316 @@ class Answer:
         self.body = body
 
 
-class _DiedError(Exception):
-    """Carries a connection's death past aiohttp, which would send a GET again by itself: see
-    `_Response`.
-    """
-
-    def __init__(self, reason: str, *, idle: bool, sent: bool = True) -> None:
-        super().__init__(reason)
-        self.idle = idle
-        self.sent = sent
+class ConnectionLost(Exception):
+    """The end of a connection that had spoken before it was asked."""
 
 
-class _Wire:
-    """What we keep of a connection besides what aiohttp does."""
+class _Line:
+    """One connection of the pool: the few facts about it that aiohttp does not keep."""
 
-    __slots__ = ("__weakref__", "body", "reused")
+    __slots__ = ("__weakref__", "body", "exchange", "handler", "host", "reused")
 
-    def __init__(self) -> None:
-        self.body: aiohttp.StreamReader | None = None
-        self.reused = False
+    def __init__(self, handler: ResponseHandler, host: str) -> None:
+        self.handler = ref(handler)
+        self.host = host
+        self.exchange: _Exchange | None = None  # the exchange under way on it, None while idle
+        self.reused = False  # it has carried an earlier exchange
+        self.body: aiohttp.StreamReader | None = None  # the body that is being read off it
 
-    def lost(self, protocol: ReferenceType[ResponseHandler], closed: asyncio.Future[None]) -> None:
-        """Tell a reader that waits for a body which can't be parsed any further: aiohttp leaves it
-        waiting for ever.
-        """
+    def died(self, closed: asyncio.Future[None]) -> None:
+        """Fail a reader whose body can't be parsed any further: aiohttp lets it wait for ever."""
         _ = closed.cancelled() or closed.exception()  # or the loop would log that nobody asked
-        handler = protocol()
+        handler = self.handler()
         if handler is not None and self.body is not None:
             error = handler.exception()
             if isinstance(error, HttpProcessingError):
                 self.body.set_exception(error)
 
 
+class _Exchange:
+    """One exchange, as far as `_Response.start` can tell about it."""
+
+    __slots__ = ("answered", "host", "line", "lines")
+
+    def __init__(self, host: str, lines: WeakSet[_Line]) -> None:
+        self.host = host
+        self.lines = lines
+        self.line: _Line | None = None  # set once the request has been written
+        self.answered = False  # the head of the reply has come
+
+    def written_on(self, handler: Any) -> None:
+        """Note the connection; raise `ConnectionLost` for one that has spoken unasked."""
+        line: _Line | None = getattr(handler, _LINE, None)
+        if line is None:
+            line = _Line(handler, self.host)
+            setattr(handler, _LINE, line)
+            self.lines.add(line)
+            if (closed := handler.closed) is not None:
+                closed.add_done_callback(line.died)
+        else:
+            line.reused = True
+        self.line = line
+        line.exchange = self
+        if handler.should_close:
+            # Nothing can have answered yet: these bytes are another account's reply, or whatever a
+            # broken proxy left there, and aiohttp would take them for ours.
+            raise ConnectionLost
+
+
+_exchange: ContextVar[_Exchange] = ContextVar("bili_account_async_exchange")
+"""The exchange that the running task makes: how `_Response.start` gets at it."""
+
+
 class _Response(aiohttp.ClientResponse):
-    """Turns off aiohttp's silent second sending of a GET: every sending has to pass the limiter and
-    be counted.
-
-    (A client middleware would do, for three times the cost.)
-    """
-
-    handler: ResponseHandler
-    wire: _Wire
-
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        self.handler = handler = connection.protocol  # type: ignore[assignment]
-        self.wire = getattr(handler, _WIRE)
-        try:
-            return await super().start(connection)
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            died = _DiedError(_reason(error), idle=self.wire.reused)
-        raise died
+        exchange = _exchange.get()
+        exchange.written_on(connection.protocol)
+        await super().start(connection)
+        exchange.answered = True
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.status}>"  # aiohttp's shows the URL, and the query in it
+        )
 
 
 class _Request(aiohttp.ClientRequest):
-    """Knows whether its connection was used before, and sends nothing on one that has spoken
-    unasked.
-    """
-
-    # All headers are ours, merged by the session for this request alone: to take them as they are,
-    # and add none but the host in the place that the pool keeps for it, makes a GET 4 % cheaper.
-
-    def update_headers(self, headers: Any) -> None:
-        self.headers = headers
-        self.headers[HOST] = self.url.host_port_subcomponent or ""
-
-    def update_auto_headers(self, skip_auto_headers: object) -> None:
-        pass
-
-    def send(self, conn: Connection) -> Coroutine[Any, Any, aiohttp.ClientResponse]:
-        handler: Any = conn.protocol
-        wire = getattr(handler, _WIRE, None)
-        if wire is not None:
-            wire.reused = True
-        else:
-            wire = _Wire()
-            setattr(handler, _WIRE, wire)  # lives and dies with the connection
-            if (closed := handler.closed) is not None:
-                closed.add_done_callback(partial(wire.lost, ref(handler)))
-        if handler.should_close:
-            # aiohttp would take those bytes for the reply: another account's, or whatever a broken
-            # proxy left there.
-            raise _DiedError(
-                "the server sent what nobody had asked for", idle=wire.reused, sent=False
-            )
-        return super().send(conn)
-
-
-class _NoCookies(aiohttp.DummyCookieJar):
-    """aiohttp's makes the empty cookies of each request anew: 1.6 % of a GET."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._none = super().filter_cookies(URL())
-
-    def filter_cookies(self, request_url: URL) -> BaseCookie[str]:
-        return self._none
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.method}>"
 
 
 class Pool:
-    """One aiohttp connection pool, our own or one that the host application lends."""
+    """One aiohttp connection pool: our own, or one that the host application lends."""
 
     def __init__(
         self,
-        borrowed: aiohttp.ClientSession | None,
+        lent: aiohttp.ClientSession | None,
         deadlines: Deadlines,
         *,
-        loop: asyncio.AbstractEventLoop,
         headers: Mapping[str, str],
         proxy: str | None,
-        ssl: SSLContext | None,
+        ssl: tls.SSLContext | None,
     ) -> None:
-        if borrowed is not None and borrowed.closed:
+        if lent is not None and lent.closed:
             raise RuntimeError(_LENT_CLOSED)
-        self._borrowed = borrowed
+        self._lent = lent
         self._deadlines = deadlines
-        # limit=0: the limiter caps what is in flight. Waiting for a connection here would count as
-        # talking.
-        connector = borrowed.connector if borrowed is not None else aiohttp.TCPConnector(limit=0)
-        try:
-            self._client = aiohttp.ClientSession(
-                connector=connector,
-                connector_owner=borrowed is None,
-                loop=loop,
-                cookie_jar=_NoCookies(),
-                headers={HOST: "", **headers},
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-                request_class=_Request,
-                response_class=_Response,
-                proxy=proxy,
-            )
-        except RuntimeError:
-            raise RuntimeError(
-                "the lent client_session belongs to another event loop: lend one of this loop"
-            ) from None
-        self._ssl = True if ssl is None else ssl
+        self._lines: WeakSet[_Line] = WeakSet()
+        self._proxies = _environment_proxies() if lent and lent.trust_env and not proxy else {}
+        # A context of its own verifies certificates whatever the lent connector does. It also makes
+        # a pool within the pool: all connections under it are ours, from their first request on.
+        self._ssl = ssl or (True if lent is None else tls.create_default_context())
+        self._client = _client(lent, headers, proxy)
 
-    async def exchange(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None, seconds: float
-    ) -> Answer | BiliError:
-        """Send once and read the reply, in `seconds` at most. What went wrong is returned, not
-        raised.
+    async def exchange(self, request: Request, seconds: float) -> RawReply | BiliError:
+        """Send once and read the reply, in `seconds` at most; return the failure if there is one.
 
-        Raises only `CancelledError`, and `RuntimeError` if the pool that was lent has been closed.
+        Raises only the caller's own `CancelledError`, and `RuntimeError` if the pool that was lent
+        has been closed.
         """
-        response: Any = None  # a `_Response`, once there is one
+        response: aiohttp.ClientResponse | None = None
         deadline = self._deadlines.after(seconds)
+        exchange = _Exchange(request.host, self._lines)
+        _exchange.set(exchange)  # and never reset: a coroutine may be closed in another context
         try:
             with deadline:
-                response = await self._client.request(
-                    method, url, headers=headers, data=body, ssl=self._ssl, allow_redirects=False
-                )
-                content = response.content
-                if (
-                    content.is_eof()
-                ):  # it has arrived with the headers, and the connection is back in the pool
-                    return Answer(response.status, response.headers, content.read_nowait())
-                return Answer(response.status, response.headers, await _read(response))
-            failure: BiliError = RequestTimeout(f"no answer within {seconds:.3g} s")
+                response = await self._send(request)
+                return await _read(response, exchange.line)
+            failure: BiliError = self._timeout(exchange, request, seconds)
         except asyncio.CancelledError:
-            if response is not None:
-                response.close()
-            raise
+            if deadline.cancelled_by_caller():
+                raise
+            sent = exchange.line is not None
+            failure = TransportError(_GIVEN_UP, sent=sent, endpoint=request.endpoint)
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, only a BiliError goes on
-            failure = _failure(error, response)
+            failure = _failure(error, exchange, request.endpoint)
+            # aiohttp's connection keeps the error, and the error keeps our frames: a cycle.
+            error.__traceback__ = None
+        finally:
+            if (line := exchange.line) is not None and line.exchange is exchange:
+                line.exchange = None
+            if response is not None and not response.closed:  # it is, once the reply is whole
+                response.close()
         if response is None:
-            if self._borrowed is not None and self._borrowed.closed:
+            if self._lent is not None and self._lent.closed:
                 raise RuntimeError(_LENT_CLOSED)
             return failure
-        response.close()
-        # Status comes before body in the order of judgement: a refusal stays one if its body
-        # breaks.
-        return failure if response.status == 200 else Answer(response.status, response.headers, b"")
+        # Status before body in the order of judgement: a refusal stays one if its body breaks.
+        return (
+            failure if response.status == 200 else RawReply(response.status, response.headers, b"")
+        )
+
+    async def _send(self, request: Request) -> aiohttp.ClientResponse:
+        if request.body is not None:
+            # A POST is never repeated once it left, so it must not leave on a spoilt connection.
+            self._close_idle(request.host, spoken=True)
+        return await self._client.request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            data=request.body,
+            ssl=self._ssl,
+            allow_redirects=False,
+            proxy=self._environment_proxy(request.url),
+        )
+
+    def _environment_proxy(self, url: URL) -> str | None:
+        """Return the environment's proxy for `url`, which a lent `trust_env` asks for."""
+        if not self._proxies or proxy_bypass(url.host or ""):
+            return None
+        return self._proxies.get(url.scheme)
+
+    def _timeout(self, exchange: _Exchange, request: Request, seconds: float) -> RequestTimeout:
+        line = exchange.line
+        if line is not None and line.reused:
+            # A network that went away in silence (sleep, VPN, NAT) took the idle ones along. The
+            # next attempt is to find out on a new connection, not on the next dead one.
+            self._close_idle(request.host)
+        return RequestTimeout(
+            f"no answer within {seconds:.3g} s", sent=line is not None, endpoint=request.endpoint
+        )
+
+    def _close_idle(self, host: str, *, spoken: bool = False) -> None:
+        """Close the idle connections to `host`, or only those that have spoken unasked."""
+        for line in list(self._lines):
+            handler = line.handler()
+            if handler is None or line.host != host or line.exchange is not None:
+                continue
+            if handler.should_close or not spoken:
+                handler.close()
 
     async def close(self) -> None:
+        """Close our own connections, and those of ours in a lent pool."""
         await self._client.close()
+        for line in list(self._lines):
+            if (handler := line.handler()) is not None:
+                handler.close()
 
 
-async def _read(response: _Response) -> bytes | None:
-    """The body, in pieces, so that neither a long one nor a bomb takes more than `BODY_MAX` and a
-    chunk.
+def _client(
+    lent: aiohttp.ClientSession | None, headers: Mapping[str, str], proxy: str | None
+) -> aiohttp.ClientSession:
+    """Return the aiohttp session that sends everything, on the lent connector if there is one."""
+    # limit=0: the limiter caps what is in flight. Waiting for a connection here would be talking.
+    connector = lent.connector if lent is not None else aiohttp.TCPConnector(limit=0)
+    loop = asyncio.get_running_loop()
+    if getattr(connector, "_loop", loop) is not loop:  # aiohttp tells it by no public name
+        raise RuntimeError(_LENT_ELSEWHERE)
+    client = aiohttp.ClientSession(
+        connector=connector,
+        connector_owner=lent is None,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers=headers,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        request_class=_Request,
+        response_class=_Response,
+        proxy=proxy,
+    )
+    # Tools that watch the host program patch ClientSession. They would note our URLs, which may
+    # hold an access_key, and would add headers that tell Bilibili of the host's traces.
+    client.trace_configs.clear()
+    if not hasattr(client, "_retry_connection"):
+        raise RuntimeError(
+            f"aiohttp {aiohttp.__version__} can't be kept from sending a request twice: "
+            "install a version of aiohttp that this package was released for"
+        )
+    client._retry_connection = False
+    return client
+
+
+def _environment_proxies() -> dict[str, str]:
+    """Return the environment's proxies by scheme; the error shows none of them."""
+    proxies = {scheme: url for scheme, url in getproxies().items() if scheme in ("http", "https")}
+    for scheme, url in proxies.items():
+        if http_url(url) is None:
+            raise RuntimeError(
+                f"the environment's proxy for {scheme} is no http:// proxy, and the lent "
+                "client_session says trust_env: name one with SessionManager(proxy=…)"
+            )
+    return proxies
+
+
+async def _read(response: aiohttp.ClientResponse, line: _Line | None) -> RawReply:
+    """Read the body in pieces, so that neither a long one nor a bomb takes more than `BODY_MAX`.
+
+    `line` is None for a reply that came over no connection: a mock's.
     """
-    chunks, size = [], 0
+    content = response.content
+    if content.is_eof():  # it has arrived with the headers
+        return RawReply(response.status, response.headers, content.read_nowait())
     if (response.content_length or 0) > BODY_MAX:
-        response.close()
-        return None
-    content = response.wire.body = response.content
+        return RawReply(response.status, response.headers, None)
+    chunks, size = [], 0
+    if line is not None:
+        line.body = content
     try:
         while chunk := await content.readany():
             size += len(chunk)
             if size > BODY_MAX:
-                response.close()
-                return None
+                return RawReply(response.status, response.headers, None)
             chunks.append(chunk)
     finally:
-        response.wire.body = None
-    if isinstance(response.handler.exception(), OSError) and not _framed(response):
-        # a reset is no orderly end, and only that says that a body is whole
-        raise aiohttp.ClientPayloadError
-    return b"".join(chunks)
+        if line is not None:
+            line.body = None
+    if line is not None and _reset(line) and not _framed(response):
+        raise aiohttp.ClientPayloadError  # without a length, only an orderly end says "whole"
+    return RawReply(response.status, response.headers, b"".join(chunks))
 
 
-def _framed(response: _Response) -> bool:
+def _reset(line: _Line) -> bool:
+    handler = line.handler()
+    return handler is not None and isinstance(handler.exception(), OSError)
+
+
+def _framed(response: aiohttp.ClientResponse) -> bool:
     return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
 
 
-def _failure(error: Exception, response: _Response | None) -> BiliError:
-    """Our error for one of aiohttp's; takes nothing from it that could hold a header or a URL."""
+def _failure(error: Exception, exchange: _Exchange, endpoint: str) -> BiliError:
+    """Return our error for one of aiohttp's; it takes nothing that could hold a header or a URL."""
+    line = exchange.line
+    lost = partial(
+        TransportError,
+        sent=line is not None,
+        stale=line is not None and line.reused and not exchange.answered,
+        endpoint=endpoint,
+    )
+    refused = partial(ProtocolError, endpoint=endpoint)
     match error:
         case aiohttp.ClientConnectorCertificateError():
-            return TransportError(
-                f"{_place(error)}: its TLS certificate is not valid", sent=False, certificate=True
-            )
+            return lost(f"{_place(error)}: its TLS certificate is not valid", certificate=True)
         case aiohttp.ClientConnectorDNSError():
-            return TransportError(f"{_place(error)}: the name can't be resolved", sent=False)
+            return lost(f"{_place(error)}: the name can't be resolved")
         case aiohttp.ClientConnectorSSLError():
-            return TransportError(f"{_place(error)}: the TLS handshake failed", sent=False)
+            return lost(f"{_place(error)}: the TLS handshake failed")
         case aiohttp.ClientConnectorError():
-            return TransportError(f"{_place(error)}: {_reason(error.os_error)}", sent=False)
+            return lost(f"{_place(error)}: {_reason(error.os_error)}")
         case aiohttp.ClientHttpProxyError():
-            return TransportError(f"the proxy refused with HTTP {error.status}", sent=False)
+            return lost(f"the proxy refused with HTTP {error.status}")
         case aiohttp.ClientResponseError():
-            return ProtocolError("the answer is not HTTP")
+            return refused("the answer is not HTTP")
         case aiohttp.ClientPayloadError() if isinstance(error.__cause__, ContentEncodingError):
-            return ProtocolError(
-                "the body is not in the encoding that Content-Encoding tells", status=200
-            )
-        case aiohttp.ClientPayloadError() | HttpProcessingError() if _unparsable(error, response):
-            return ProtocolError("the body's chunks are broken", status=200)
+            text = "the body is not in the encoding that Content-Encoding tells"
+            return refused(text, status=200)
+        case aiohttp.ClientPayloadError() | HttpProcessingError() if _unparsable(error, line):
+            return refused("the body's chunks are broken", status=200)
         case aiohttp.ClientPayloadError():
-            return TransportError("the connection ended inside the body")
-        case _DiedError():
-            return TransportError(str(error), sent=error.sent, idle=error.idle)
+            return lost("the connection ended inside the body")
+        case ConnectionLost():
+            return lost(_UNASKED)
         case OSError() | aiohttp.ClientError():
-            return TransportError(_reason(error))
+            return lost(_reason(error))
         case _:
-            return ProtocolError(f"the answer can't be read ({type(error).__name__})")
+            return refused(f"the answer can't be read ({type(error).__name__})")
 
 
-def _unparsable(error: Exception, response: _Response | None) -> bool:
-    """Whether it was the parser that ended the talk, and not the connection."""
+def _unparsable(error: Exception, line: _Line | None) -> bool:
+    """Return True if the parser ended the talk, and not the connection."""
     if isinstance(error, HttpProcessingError):
         return True
-    return response is not None and isinstance(response.handler.exception(), HttpProcessingError)
+    handler = line.handler() if line is not None else None
+    return handler is not None and isinstance(handler.exception(), HttpProcessingError)
 
 
 def _place(error: aiohttp.ClientConnectorError) -> str:
@@ -294,11 +371,11 @@ def _place(error: aiohttp.ClientConnectorError) -> str:
 
 
 def _reason(error: BaseException) -> str:
+    """Return words of our own for an error, or the text of its number: aiohttp's may hold a URL."""
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without an answer"
     text = getattr(error, "strerror", None) or ""
     if text.startswith("[SSL"):
         return "the TLS connection broke"
-    # The number's own text: aiohttp's may hold the URL.
     number = getattr(error, "errno", None)
     return os.strerror(number) if isinstance(number, int) else type(error).__name__

@@ -18,10 +18,12 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import orjson
+from yarl import URL
 
+from .codes import meaning_of
 from .credential import Credential
 from .endpoints import Endpoint
-from .errors import API_ERRORS, ApiError, BiliError, ProtocolError, RateLimited, SchemaError, Scope
+from .errors import BiliError, ProtocolError, RateLimited, SchemaError
 from .structuring import Hook, drift_for, expectation, hook_for, refusal, told
 
 T = TypeVar("T")
@@ -30,7 +32,6 @@ BODY_MAX = 1 << 20
 """Bytes that a reply may have, after decompression."""
 DAY = 86400.0
 
-_LIMIT_CODES: dict[int, Scope] = {-412: "host", -509: "account", -702: "account", -799: "account"}
 _LIMIT_STATUSES = (412, 429)
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -60,40 +61,41 @@ def account_headers(credential: Credential) -> dict[str, str]:
     return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies if value is not None)}
 
 
-def texts(place: str, fields: Mapping[str, str]) -> dict[str, str]:
-    """A copy of the caller's fields, who may change theirs while the call waits.
+def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str]:
+    """Return a copy of the caller's fields as texts; the caller's may change while the call waits.
 
-    Raises `ValueError` for what can't be sent as it is meant; the message names the field and shows
-    no value.
+    Raises `ValueError` for a value that can't be sent as it is meant: neither a text nor a whole
+    number, or not encodable. The message names `place` and the field, and shows no value.
     """
+    checked: dict[str, str] = {}
     for name, value in fields.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ValueError(
-                f"{place}: expected texts, got {type(name).__name__} {name!r}: "
-                f"{type(value).__name__}"
-            )
-        if _SURROGATE.search(name) or _SURROGATE.search(value):
+        if not isinstance(name, str):
+            kind = type(name).__name__
+            raise ValueError(f"{place}: expected names that are str, got {kind} {name!r}")
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            kind = type(value).__name__
+            raise ValueError(f"{place}: {name!r}: expected str or int, got {kind}")
+        # The plain value, where a subclass (an enum's member) may spell itself otherwise.
+        text = str.__str__(value) if isinstance(value, str) else int.__repr__(value)
+        if _SURROGATE.search(name) or _SURROGATE.search(text):
             raise ValueError(f"{place}: {name!r} holds a lone surrogate, which can't be encoded")
-    return {
-        str.__str__(name): str.__str__(value) for name, value in fields.items()
-    }  # what a str enum's own may not be
+        checked[str.__str__(name)] = text
+    return checked
 
 
 def request_query(
-    endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None
+    endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str]
 ) -> str:
-    """The encoded query, without `?`."""
-    query = dict(params or {})
+    """Return the encoded query, without `?`."""
+    query = dict(params)
     if credential.access_key and endpoint.method == "GET":
         query["access_key"] = credential.access_key
     return urlencode(query, quote_via=quote)
 
 
-def request_form(
-    endpoint: Endpoint[Any], credential: Credential, form: Mapping[str, str] | None
-) -> bytes:
-    """The encoded body of a POST."""
-    fields = dict(form or {})
+def request_form(endpoint: Endpoint[Any], credential: Credential, form: Mapping[str, str]) -> bytes:
+    """Return the encoded body of a POST."""
+    fields = dict(form)
     if credential.access_key:
         fields["access_key"] = credential.access_key
     elif credential.bili_jct and "bili_jct" in endpoint.auth.cookie:
@@ -102,6 +104,45 @@ def request_form(
 
 
 FORM_TYPE = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+class Request:
+    """One request, ready to be sent. It holds secrets, and its repr shows none of them."""
+
+    __slots__ = ("body", "endpoint", "headers", "host", "method", "url")
+
+    def __init__(
+        self,
+        endpoint: Endpoint[Any],
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+    ) -> None:
+        self.endpoint = endpoint.name
+        self.method = endpoint.method
+        self.url = url
+        self.host = url.raw_authority
+        self.headers = headers
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f"<Request {self.endpoint}>"
+
+
+def build_request(
+    endpoint: Endpoint[Any],
+    url: URL,
+    headers: dict[str, str],
+    credential: Credential,
+    params: Mapping[str, str],
+    form: Mapping[str, str],
+) -> Request:
+    """Return the request that asks `endpoint`, at `url`, for the account with these headers."""
+    if query := request_query(endpoint, credential, params):
+        url = URL(f"{url}?{query}", encoded=True)
+    if endpoint.method == "GET":
+        return Request(endpoint, url, headers)
+    return Request(endpoint, url, headers | FORM_TYPE, request_form(endpoint, credential, form))
 
 
 # --- inward ---------------------------------------------------------------------------------------
@@ -160,34 +201,52 @@ def judge(
     headers: Mapping[str, str],
     body: bytes | None,
     *,
+    endpoint: str,
     wall: Callable[[], float],
     redact: Callable[[str], str],
 ) -> dict[str, Any] | BiliError:
-    """The envelope of a reply that says code 0, else the error, in the contract's order of
-    judgement.
+    """Return the envelope of a reply that says code 0, else the error.
 
-    `body` is None if it was larger than `BODY_MAX`; `wall` gives seconds since 1970 for a
-    `Retry-After` date;
-    `redact` takes this account's secrets out of whatever the server echoes.
+    The order of judgement is the contract's: HTTP status, JSON envelope, code. `body` is None if it
+    was larger than `BODY_MAX`; `wall` gives seconds since 1970, for a `Retry-After` date; `redact`
+    takes this account's secrets out of whatever the server echoes.
     """
-    if status == 200:
-        if body is None:
-            return ProtocolError(
-                f"too large: {_facts(status, headers, body, redact)}", status=status
-            )
-        envelope = _envelope(body)
-        if envelope is None:
-            return ProtocolError(
-                f"not a JSON envelope: {_facts(status, headers, body, redact)}", status=status
-            )
-        code = envelope["code"]
-        if code == 0:
-            return envelope
-        message = _message(envelope, redact)
-        if (scope := _LIMIT_CODES.get(code)) is None:
-            return API_ERRORS.get(code, ApiError)(message, code=code)
-        wait = retry_after(headers.get("Retry-After"), wall())
-        return RateLimited(scope=scope, status=status, code=code, message=message, retry_after=wait)
+    if status != 200:
+        return _judge_status(status, headers, body, endpoint=endpoint, wall=wall, redact=redact)
+    if body is None:
+        facts = _facts(status, headers, body, redact)
+        return ProtocolError(f"too large: {facts}", status=status, endpoint=endpoint)
+    envelope = _envelope(body)
+    if envelope is None:
+        facts = _facts(status, headers, body, redact)
+        return ProtocolError(f"not a JSON envelope: {facts}", status=status, endpoint=endpoint)
+    code = envelope["code"]
+    if code == 0:
+        return envelope
+    message = _message(envelope, redact)
+    meaning = meaning_of(code)
+    if meaning.scope is None:
+        return meaning.error(message, code=code, endpoint=endpoint)
+    return RateLimited(
+        scope=meaning.scope,
+        status=status,
+        code=code,
+        message=message,
+        retry_after=retry_after(headers.get("Retry-After"), wall()),
+        endpoint=endpoint,
+    )
+
+
+def _judge_status(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes | None,
+    *,
+    endpoint: str,
+    wall: Callable[[], float],
+    redact: Callable[[str], str],
+) -> BiliError:
+    """Return the error of a reply whose HTTP status is not 200."""
     wait = retry_after(headers.get("Retry-After"), wall())
     if status in _LIMIT_STATUSES:
         envelope = _envelope(body or b"") or {"code": None}
@@ -197,16 +256,17 @@ def judge(
             code=envelope["code"],
             message=_message(envelope, redact),
             retry_after=wait,
+            endpoint=endpoint,
         )
-    what = "a redirect, which is never followed" if 300 <= status < 400 else "an HTTP error"
-    return ProtocolError(
-        f"{what}: {_facts(status, headers, body, redact)}", status=status, retry_after=wait
-    )
+    kind = "a redirect, which is never followed" if 300 <= status < 400 else "an HTTP error"
+    text = f"{kind}: {_facts(status, headers, body, redact)}"
+    return ProtocolError(text, status=status, retry_after=wait, endpoint=endpoint)
 
 
 def _facts(
     status: int, headers: Mapping[str, str], body: bytes | None, redact: Callable[[str], str]
 ) -> str:
+    """Return what a person needs to recognise an answer that is none of the API's."""
     content_type = redact(headers.get("Content-Type", "none"))[:100]
     size = f"more than {BODY_MAX}" if body is None else len(body)
     return f"HTTP {status}, content type {content_type!r}, {size} bytes"

@@ -93,6 +93,7 @@ class FaultServer:
         self.connections = 0
         self.open = 0
         """Connections that have not ended yet."""
+        self._news = asyncio.Condition()
         self.port = 0
         self.name = "127.0.0.1"
         self.scheme = "http"
@@ -102,6 +103,11 @@ class FaultServer:
     def hosts(self) -> Hosts:
         base = f"{self.scheme}://{self.name}:{self.port}"
         return Hosts(api=base, www=base, passport=base)
+
+    async def asked(self, number: int) -> None:
+        """Wait until so many requests have arrived."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.requests) >= number)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -115,7 +121,9 @@ class FaultServer:
             while not writer.is_closing():
                 nth += 1
                 request = await _read_request(reader, connection, nth)
-                self.requests.append(request)
+                async with self._news:
+                    self.requests.append(request)
+                    self._news.notify_all()
                 await self._play(self.script(request), reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # the client or the test has ended it

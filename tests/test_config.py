@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -150,7 +151,7 @@ def test_usual_proxies_are_taken(proxy: str | None) -> None:
 
 
 def test_limits_and_a_limiter_exclude_each_other() -> None:
-    limiter: Any = object()
+    limiter: Any = Mock(spec=["acquire", "release", "state"])
     assert "limiter" in refused("limits", SessionManager, limits=Limits(), limiter=limiter)
     SessionManager(limiter=limiter)
 

@@ -19,6 +19,7 @@ from bili_account_async import (
     CredentialMissing,
     CsrfRejected,
     EmojiSign,
+    InvalidSign,
     NotLoggedIn,
     ProtocolError,
     RateLimited,
@@ -41,9 +42,10 @@ TREE: dict[type[BiliError], tuple[type[Exception], ...]] = {
     ApiError: (BiliError,),
     NotLoggedIn: (ApiError,),
     CsrfRejected: (ApiError,),
-    SensitiveSign: (ApiError,),
-    EmojiSign: (ApiError,),
-    SignTooLong: (ApiError,),
+    InvalidSign: (ApiError, ValueError),
+    SensitiveSign: (InvalidSign,),
+    EmojiSign: (InvalidSign,),
+    SignTooLong: (InvalidSign,),
     RiskControlled: (ApiError,),
     SchemaError: (BiliError,),
 }
@@ -70,6 +72,7 @@ MADE: dict[str, BiliError] = {
         (-101, NotLoggedIn),
         (-111, CsrfRejected),
         (-352, RiskControlled),
+        (0, InvalidSign),
         (40015, SensitiveSign),
         (40021, EmojiSign),
         (40022, SignTooLong),
@@ -110,7 +113,7 @@ def told_by(error: BiliError) -> dict[str, Any]:
     )
     return {
         name: getattr(error, name)
-        for name in (*names, "_certificate", "_idle")
+        for name in (*names, "certificate", "stale")
         if hasattr(error, name)
     }
 

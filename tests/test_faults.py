@@ -684,10 +684,11 @@ async def test_what_comes_over_an_idle_connection_is_nobodys_answer(
         await asyncio.sleep(0)  # it is in our socket by now: let the loop read it
 
         assert await CALLS[name](manager.session(ME)) == records[name]
-        assert [request.credential for request in server.requests] == [
-            "somebody",
-            "planted-sessdata",
-        ]
+        asked = [request.credential for request in server.requests]
+        # A GET may have been written on the spoilt connection before it was given up. A POST, which
+        # is never repeated, must not.
+        assert asked[:2] == ["somebody", "planted-sessdata"]
+        assert asked[2:] in ([], ["planted-sessdata"][: name in GETS])
 
 
 # --- nothing leaks and nothing is followed --------------------------------------------------------

@@ -114,7 +114,12 @@ def test_whatever_bytes_come_only_a_result_or_a_bili_error_comes_out(
     name: str, status: int, headers: dict[str, str], body: bytes | None
 ) -> None:
     came = judge(
-        status, CIMultiDict(headers), body, wall=lambda: 1772625600.0, redact=CREDENTIAL.redact
+        status,
+        CIMultiDict(headers),
+        body,
+        endpoint=name,
+        wall=lambda: 1772625600.0,
+        redact=CREDENTIAL.redact,
     )
     result: object = came if isinstance(came, BiliError) else DECODERS[name].decode(came)
     if isinstance(result, BiliError):
@@ -136,7 +141,7 @@ def test_whatever_bytes_come_only_a_result_or_a_bili_error_comes_out(
 @fuzz
 @given(body=st.binary(min_size=1, max_size=60).map(lambda noise: b"<" + noise.hex().encode()))
 def test_a_protocol_error_never_holds_a_piece_of_the_body(body: bytes) -> None:
-    error = judge(200, {}, body, wall=lambda: 0.0, redact=str)
+    error = judge(200, {}, body, endpoint="get_it", wall=lambda: 0.0, redact=str)
     assert isinstance(error, ProtocolError)
     assert len(body) < 4 or body[:12].decode() not in f"{error!r}{vars(error)}"
 

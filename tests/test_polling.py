@@ -63,7 +63,8 @@ from bili_account_async import (
 )
 from bili_account_async._seam import Seam
 from bili_account_async.sandbox import Fault, Sandbox
-from bili_account_async.transport import Answer
+from bili_account_async.transport import RawReply
+from bili_account_async.wire import Request
 
 SAMPLES = Path(__file__).parent / "samples"
 SECTIONS = {
@@ -76,7 +77,7 @@ WALL = datetime(2026, 3, 4, 12, tzinfo=UTC)
 MINUTE, HOUR = 60.0, 3600.0
 EVERY = 10 * MINUTE
 COIN_EXP = ("coin_exp",)
-Reply = Answer | BiliError
+Reply = RawReply | BiliError
 
 
 def now() -> float:
@@ -112,9 +113,8 @@ class World:
         self._rounds: defaultdict[int, set[str]] = defaultdict(set)
         self._open: Counter[int] = Counter()
 
-    async def exchange(
-        self, method: str, url: Any, headers: Any, body: Any, patience: float
-    ) -> Reply:
+    async def exchange(self, request: Request, patience: float) -> Reply:
+        url, headers = request.url, request.headers
         cookie = (
             dict(part.split("=", 1) for part in headers["Cookie"].split("; "))
             if "Cookie" in headers
@@ -132,7 +132,7 @@ class World:
         try:
             with self.deadlines.after(patience):
                 await asyncio.sleep(self.latency)
-                return self.trouble(sent) or Answer(
+                return self.trouble(sent) or RawReply(
                     200, {}, self.answers.get((sent.account, sent.section), BODIES[sent.section])
                 )
             return TransportError(f"no answer within {patience:.3g} s")
@@ -169,11 +169,11 @@ class World:
 
 
 def code(number: int, message: str = "") -> Callable[[], Reply]:
-    return lambda: Answer(200, {}, json.dumps({"code": number, "message": message}).encode())
+    return lambda: RawReply(200, {}, json.dumps({"code": number, "message": message}).encode())
 
 
 def status(number: int, **headers: str) -> Callable[[], Reply]:
-    return lambda: Answer(
+    return lambda: RawReply(
         number, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}"
     )
 

@@ -133,8 +133,11 @@ async def test_a_sign_that_the_rules_forbid_has_an_error_of_its_own(
 
 async def test_a_sign_with_control_characters_is_refused_before_anything_is_sent(sandbox, manager):
     me = manager.session(sandbox.add_account().credential)
-    with pytest.raises(ValueError, match="control characters"):
-        await update_sign(me, "a\nb")
+    for sign in ("a\tb", "a\r\nb", "a\x1b[0m", "a\x85b", "a\ud800"):
+        with pytest.raises(ValueError, match="control characters") as caught:
+            await update_sign(me, sign)
+        assert isinstance(caught.value, bili.InvalidSign)
+        assert caught.value.endpoint == "update_sign"
     with pytest.raises(TypeError, match="got int"):
         await update_sign(me, 5)  # type: ignore[arg-type]
     assert sandbox.requests == ()
@@ -213,9 +216,9 @@ async def test_a_get_takes_no_form(sandbox, manager):
 
 @pytest.mark.parametrize("place", ["params", "form"])
 @pytest.mark.parametrize(
-    "field", [("a", None), ("a", 1), ("a", True), ("a", ["1", "2"]), (1, "a"), ("a", "\ud800")]
+    "field", [("a", None), ("a", 1.0), ("a", True), ("a", ["1", "2"]), (1, "a"), ("a", "\ud800")]
 )
-async def test_params_and_form_are_texts(place, field, sandbox, manager):
+async def test_params_and_form_are_texts_or_whole_numbers(place, field, sandbox, manager):
     endpoint = bili.ENDPOINTS["update_sign" if place == "form" else "get_coin_log"]
     me = manager.session(sandbox.add_account().credential)
     with pytest.raises(ValueError, match=f"^{place}: .*{field[0]!r}"):
@@ -435,8 +438,17 @@ class TestProgrammersMistakes:
             pass
         with pytest.raises(RuntimeError, match="closed"):
             await fetch_snapshot(manager.session(Credential(sessdata="x")))
-        with pytest.raises(RuntimeError, match="make a new one"):
-            await manager.open()
+        await manager.close()
+
+    async def test_closing_on_another_event_loop(self):
+        manager = SessionManager()
+        await manager.open()
+
+        def close_elsewhere() -> None:
+            with pytest.raises(RuntimeError, match="close it there"):
+                asyncio.run(manager.close())
+
+        await asyncio.to_thread(close_elsewhere)
         await manager.close()
 
     async def test_opening_twice(self):

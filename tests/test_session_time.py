@@ -42,13 +42,14 @@ from bili_account_async import (
 from bili_account_async._seam import Seam
 from bili_account_async.retry import RESERVE
 from bili_account_async.sandbox import Sandbox
-from bili_account_async.transport import Answer
+from bili_account_async.transport import RawReply
+from bili_account_async.wire import Request
 
 SAMPLES = Path(__file__).parent / "samples"
 BODIES = {bili.ENDPOINTS[path.stem].path: path.read_bytes() for path in SAMPLES.glob("*.json")}
 WALL = 1_772_000_000.0  # Wed, 25 Feb 2026 06:13:20 GMT
 OK = "ok"
-Reply = Callable[[], "Answer | BiliError"] | str
+Reply = Callable[[], "RawReply | BiliError"] | str
 Step = tuple[float, Reply]
 NO_RETRY = Retry(attempts=1)
 
@@ -74,18 +75,21 @@ class FakePool:
         self.sent: list[Sent] = []
         self.open = self.most_open = 0
 
-    async def exchange(
-        self, method: str, url: Any, headers: Any, body: Any, seconds: float
-    ) -> Answer | BiliError:
-        self.sent.append(Sent(now(), method, url.path, headers["Cookie"], seconds))
+    async def exchange(self, request: Request, seconds: float) -> RawReply | BiliError:
+        path, cookie = request.url.path, request.headers["Cookie"]
+        self.sent.append(Sent(now(), request.method, path, cookie, seconds))
         taken, reply = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         try:
             with self.deadlines.after(seconds):
                 await asyncio.sleep(taken)
-                return answer(200, BODIES[url.path])() if isinstance(reply, str) else reply()
-            return RequestTimeout(f"no answer within {seconds:.3g} s")
+                came = answer(200, BODIES[path])() if isinstance(reply, str) else reply()
+                if isinstance(came, BiliError):
+                    came.endpoint = request.endpoint
+                return came
+            text = f"no answer within {seconds:.3g} s"
+            return RequestTimeout(text, endpoint=request.endpoint)
         finally:
             self.open -= 1
 
@@ -97,13 +101,13 @@ def now() -> float:
     return asyncio.get_running_loop().time() - START
 
 
-def answer(status: int, body: bytes = b"{}", **headers: str) -> Callable[[], Answer]:
-    return lambda: Answer(
+def answer(status: int, body: bytes = b"{}", **headers: str) -> Callable[[], RawReply]:
+    return lambda: RawReply(
         status, {name.replace("_", "-"): value for name, value in headers.items()}, body
     )
 
 
-def code(number: int, message: str = "") -> Callable[[], Answer]:
+def code(number: int, message: str = "") -> Callable[[], RawReply]:
     return answer(200, json.dumps({"code": number, "message": message}).encode())
 
 
@@ -116,7 +120,7 @@ def failing(
 RESET = failing("the connection was reset")
 REFUSED = failing("can't connect", sent=False)
 CERTIFICATE = failing("its TLS certificate is not valid", sent=False, certificate=True)
-STALE = failing("the server closed the connection without an answer", idle=True)
+STALE = failing("the server closed the connection without an answer", stale=True)
 UNAVAILABLE = answer(503, b"busy")
 HANG = 1e9
 SLOW_DOWN = answer(412)
@@ -459,7 +463,7 @@ async def test_a_post_is_never_sent_twice_once_a_byte_of_it_may_have_left(step):
         assert [sent.method for sent in pool.sent] == ["POST"]
 
 
-@pytest.mark.parametrize("reply", [REFUSED, failing("it spoke unasked", sent=False, idle=True)])
+@pytest.mark.parametrize("reply", [REFUSED, failing("it spoke unasked", sent=False, stale=True)])
 @run_virtual
 async def test_a_post_of_which_nothing_left_is_sent_again(reply):
     async with managed(reply, OK) as (manager, pool):
@@ -474,7 +478,7 @@ async def test_a_post_of_which_nothing_left_is_sent_again(reply):
 @run_virtual
 async def test_a_get_that_met_dead_idle_connections_is_sent_again_at_once_and_for_free(retry):
     async with managed(STALE, STALE, STALE, STALE, OK, retry=retry, random=0.9) as (manager, pool):
-        budget = manager._engine.route(bili.ENDPOINTS["get_vip_info"]).lane.budget
+        budget = manager._engine.routes.to(bili.ENDPOINTS["get_vip_info"]).lane.budget
         await get_vip_info(manager.session(credential()))
         assert times(pool) == [0] * 5
         assert budget.left == RESERVE
@@ -667,7 +671,7 @@ async def test_a_call_that_is_granted_in_the_turn_of_the_closing_is_not_sent():
             with suppress(StopIteration):
                 manager.close().send(None)
 
-        manager._observers = (close_now,)
+        manager._engine.on_request = (close_now,)
         first = asyncio.create_task(get_vip_info(manager.session(credential(1))))
         second = asyncio.create_task(get_vip_info(manager.session(credential(2))))
         await first

@@ -57,7 +57,14 @@ def judged(
     headers: dict[str, str] | None = None,
     redact: Callable[[str], str] = COOKIE.redact,
 ) -> Any:
-    return judge(status, CIMultiDict(headers or {}), body, wall=lambda: NOW, redact=redact)
+    return judge(
+        status,
+        CIMultiDict(headers or {}),
+        body,
+        endpoint="get_it",
+        wall=lambda: NOW,
+        redact=redact,
+    )
 
 
 def envelope(code: Any, message: str = "说明") -> bytes:
@@ -94,14 +101,14 @@ def test_a_get_carries_a_token_in_its_query_and_a_cookie_nowhere_but_in_the_head
     name: str,
 ) -> None:
     endpoint = ENDPOINTS[name]
-    assert request_query(endpoint, TOKEN, None) == "access_key=acce55%2B%2F%3D%26%25"
-    assert request_query(endpoint, COOKIE, None) == ""
+    assert request_query(endpoint, TOKEN, {}) == "access_key=acce55%2B%2F%3D%26%25"
+    assert request_query(endpoint, COOKIE, {}) == ""
 
 
 @pytest.mark.parametrize("name", ["update_sign", "clear_sign"])
 def test_a_post_carries_csrf_or_the_token_in_its_form_and_nothing_in_its_query(name: str) -> None:
     endpoint, form = ENDPOINTS[name], {"user_sign": "新的 签名&=+%"}
-    assert request_query(endpoint, TOKEN, None) == request_query(endpoint, COOKIE, None) == ""
+    assert request_query(endpoint, TOKEN, {}) == request_query(endpoint, COOKIE, {}) == ""
     by_cookie, by_token = request_form(endpoint, COOKIE, form), request_form(endpoint, TOKEN, form)
     assert parse_qsl(by_cookie.decode()) == [("user_sign", "新的 签名&=+%"), ("csrf", "c5rf+/=&%")]
     assert parse_qsl(by_token.decode()) == [
@@ -131,7 +138,7 @@ def test_params_are_encoded_and_the_credential_s_own_key_wins() -> None:
 def test_a_post_that_declares_no_csrf_sends_none() -> None:
     endpoint: Any = Endpoint("like", "POST", "api", "/x/like", Auth(("sessdata",)), type(None), ())
     assert request_form(endpoint, COOKIE, {"a": "b"}) == b"a=b"
-    assert request_form(endpoint, COOKIE, None) == b""
+    assert request_form(endpoint, COOKIE, {}) == b""
 
 
 # --- inward: the order of judgement ---------------------------------------------------------------

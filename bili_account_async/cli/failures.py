@@ -46,7 +46,8 @@ What the store says of itself is advice already.
 
 def fail(error: errors.BiliError) -> NoReturn:
     """Say on stderr what happened and what to do next, and end the command."""
-    code = USAGE if isinstance(error, errors.CredentialError) else ERROR
+    unsent_sign = isinstance(error, errors.InvalidSign) and not error.code
+    code = USAGE if isinstance(error, errors.CredentialError) or unsent_sign else ERROR
     refuse(
         describe(error),
         _next(error),
@@ -66,7 +67,7 @@ def refuse(problem: str, advice: str, code: int = ERROR) -> NoReturn:
 
 def describe(error: errors.BiliError) -> str:
     """The error on one line, safe for a terminal."""
-    if isinstance(error, errors.ApiError):  # its own text brings advice too
+    if isinstance(error, errors.ApiError) and error.code:  # its own text brings advice too
         return plain(f"{error.endpoint}: {error.message or 'refused'} (code {error.code})")
     return plain(str(error))
 

@@ -21,7 +21,7 @@ from typing import Self
 import attrs
 from aiohttp import web
 
-from ..session import Hosts
+from ..hosts import Hosts
 from . import endpoints
 from .accounts import SandboxAccount, World
 from .endpoints import BY_PATH, NAMES, holders, refusal
