@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -222,21 +222,25 @@ class Engine:
                 self._logged.add(seen)
                 _log.info("%s: the reply has an unknown field %s", endpoint, field)
 
-    async def call(
+    def call(
         self,
         account: Account,
         endpoint: Endpoint[T],
         params: Mapping[str, str | int] | None,
         form: Mapping[str, str | int] | None,
         timeout: float | None,
-    ) -> Outcome[T]:
-        """Return the outcome of a call that succeeded; raise its error otherwise."""
+    ) -> Coroutine[Any, Any, Outcome[T]]:
+        """Return the coroutine of one call, which gives its outcome or raises its error."""
         call = Call(self, account, endpoint)
-        if not self.on_call:
-            return await call.perform(params, form, timeout)
+        performed = call.perform(params, form, timeout)
+        return self._observed(call, performed) if self.on_call else performed
+
+    async def _observed(
+        self, call: Call[T], performed: Coroutine[Any, Any, Outcome[T]]
+    ) -> Outcome[T]:
         begun = self.now()
         try:
-            outcome = await call.perform(params, form, timeout)
+            outcome = await performed
         except BaseException as error:
             # A cancellation's own exception stays the caller's: its frames are not for metrics.
             self._tell_call(call, begun, error if isinstance(error, Exception) else type(error)())
@@ -375,8 +379,8 @@ class Call(Generic[T]):
             self.route.url,
             self.account.headers,
             credential,
-            wire.checked_fields("params", params or {}),
-            wire.checked_fields("form", form or {}),
+            wire.checked_fields("params", params) if params else None,
+            wire.checked_fields("form", form) if form else None,
         )
 
     async def acquire(self) -> Permit:

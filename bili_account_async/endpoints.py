@@ -86,7 +86,7 @@ def _check_result(owner: object, attribute: object, value: object) -> None:
         raise ValueError(f"result: expected a tuple of field names, got {value!r}")
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Endpoint(Generic[T]):
     """One endpoint as data; `await session.call(endpoint)` gives a `returns`.
 

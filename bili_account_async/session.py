@@ -18,7 +18,7 @@ from . import wire
 from ._deadlines import Deadlines
 from ._seam import Seam, checked_seconds
 from ._version import __version__
-from .call import Account, CallEvent, Engine, Outcome, Reply, RequestEvent, Routes
+from .call import Account, CallEvent, Engine, Reply, RequestEvent, Routes
 from .credential import Credential
 from .endpoints import Endpoint, HostName
 from .hosts import Hosts, http_url
@@ -293,7 +293,8 @@ class AccountSession:
         `params` go into the query, `form` into a POST's body; `timeout`, in seconds, replaces the
         manager's. Raises `BiliError`.
         """
-        return (await self._perform(endpoint, params, form, timeout)).record
+        engine = self._manager._running()
+        return (await engine.call(self._account, endpoint, params, form, timeout)).record
 
     async def call_raw(
         self,
@@ -304,7 +305,8 @@ class AccountSession:
         timeout: float | None = None,
     ) -> Reply[T]:
         """Call an endpoint, and return its record with the circumstances of the reply."""
-        outcome = await self._perform(endpoint, params, form, timeout)
+        engine = self._manager._running()
+        outcome = await engine.call(self._account, endpoint, params, form, timeout)
         reply = outcome.reply
         assert reply is not None
         return Reply(
@@ -316,16 +318,6 @@ class AccountSession:
             attempts=outcome.attempts,
             unknown_fields=outcome.unknown_fields,
         )
-
-    async def _perform(
-        self,
-        endpoint: Endpoint[T],
-        params: Mapping[str, str | int] | None,
-        form: Mapping[str, str | int] | None,
-        timeout: float | None,
-    ) -> Outcome[T]:
-        engine = self._manager._running()
-        return await engine.call(self._account, endpoint, params, form, timeout)
 
 
 class ManagerOptions(TypedDict, total=False):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl as tls
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -150,11 +150,12 @@ class Pool:
         self._lent = lent
         self._deadlines = deadlines
         self._lines: WeakSet[_Line] = WeakSet()
-        self._proxies = _environment_proxies() if lent and lent.trust_env and not proxy else {}
+        self._proxies = _proxies(proxy, environment=lent is not None and lent.trust_env)
+        self._bypass = proxy_bypass if proxy is None else _never
         # A context of its own verifies certificates whatever the lent connector does. It also makes
         # a pool within the pool: all connections under it are ours, from their first request on.
         self._ssl = ssl or (True if lent is None else tls.create_default_context())
-        self._client = _client(lent, headers, proxy)
+        self._client = _client(lent, headers)
 
     async def exchange(self, request: Request, seconds: float) -> RawReply | BiliError:
         """Send once and read the reply, in `seconds` at most; return the failure if there is one.
@@ -169,6 +170,9 @@ class Pool:
         try:
             with deadline:
                 response = await self._send(request)
+                content = response.content
+                if content.is_eof():  # it has arrived with the headers, as most do
+                    return RawReply(response.status, response.headers, content.read_nowait())
                 return await _read(response, exchange.line)
             failure: BiliError = self._timeout(exchange, request, seconds)
         except asyncio.CancelledError:
@@ -194,25 +198,27 @@ class Pool:
             failure if response.status == 200 else RawReply(response.status, response.headers, b"")
         )
 
-    async def _send(self, request: Request) -> aiohttp.ClientResponse:
+    def _send(self, request: Request) -> Awaitable[aiohttp.ClientResponse]:
         if request.body is not None:
             # A POST is never repeated once it left, so it must not leave on a spoilt connection.
             self._close_idle(request.host, spoken=True)
-        return await self._client.request(
+        headers, url, proxied = request.headers, request.url, {}
+        if self._proxies and not self._bypass(url.host or ""):
+            proxy = self._proxies.get(url.scheme)
+            if proxy is not None:
+                proxied = {"proxy": proxy.url, "proxy_headers": proxy.headers}
+                if url.scheme == "http":  # no tunnel: the proxy reads the request itself
+                    headers = headers | proxy.headers
+        return self._client.request(
             request.method,
-            request.url,
-            headers=request.headers,
+            url,
+            headers=headers,
             data=request.body,
             ssl=self._ssl,
             allow_redirects=False,
-            proxy=self._environment_proxy(request.url),
+            middlewares=(),  # as with trace_configs: none that a tool put into the session
+            **proxied,
         )
-
-    def _environment_proxy(self, url: URL) -> str | None:
-        """Return the environment's proxy for `url`, which a lent `trust_env` asks for."""
-        if not self._proxies or proxy_bypass(url.host or ""):
-            return None
-        return self._proxies.get(url.scheme)
 
     def _timeout(self, exchange: _Exchange, request: Request, seconds: float) -> RequestTimeout:
         line = exchange.line
@@ -242,7 +248,7 @@ class Pool:
 
 
 def _client(
-    lent: aiohttp.ClientSession | None, headers: Mapping[str, str], proxy: str | None
+    lent: aiohttp.ClientSession | None, headers: Mapping[str, str]
 ) -> aiohttp.ClientSession:
     """Return the aiohttp session that sends everything, on the lent connector if there is one."""
     # limit=0: the limiter caps what is in flight. Waiting for a connection here would be talking.
@@ -258,7 +264,6 @@ def _client(
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         request_class=_Request,
         response_class=_Response,
-        proxy=proxy,
     )
     # Tools that watch the host program patch ClientSession. They would note our URLs, which may
     # hold an access_key, and would add headers that tell Bilibili of the host's traces.
@@ -272,16 +277,39 @@ def _client(
     return client
 
 
-def _environment_proxies() -> dict[str, str]:
-    """Return the environment's proxies by scheme; the error shows none of them."""
-    proxies = {scheme: url for scheme, url in getproxies().items() if scheme in ("http", "https")}
-    for scheme, url in proxies.items():
-        if http_url(url) is None:
+class _Proxy:
+    """One proxy. Its password stands in a header, and not in the URL, which aiohttp shows."""
+
+    __slots__ = ("headers", "url")
+
+    def __init__(self, url: URL) -> None:
+        self.url = url.with_user(None)
+        self.headers: dict[str, str] = {}
+        if url.user is not None:
+            authorization = aiohttp.encode_basic_auth(url.user, url.password or "")
+            self.headers["Proxy-Authorization"] = authorization
+
+
+def _proxies(named: str | None, *, environment: bool) -> dict[str, _Proxy]:
+    """Return the proxies by the scheme of what goes through them; errors show none of them."""
+    if named is not None:
+        return dict.fromkeys(("http", "https"), _Proxy(URL(named)))
+    proxies: dict[str, _Proxy] = {}
+    for scheme, text in getproxies().items() if environment else ():
+        if scheme not in ("http", "https"):
+            continue
+        url = http_url(text)
+        if url is None:
             raise RuntimeError(
                 f"the environment's proxy for {scheme} is no http:// proxy, and the lent "
                 "client_session says trust_env: name one with SessionManager(proxy=…)"
             )
+        proxies[scheme] = _Proxy(url)
     return proxies
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 async def _read(response: aiohttp.ClientResponse, line: _Line | None) -> RawReply:
@@ -290,8 +318,6 @@ async def _read(response: aiohttp.ClientResponse, line: _Line | None) -> RawRepl
     `line` is None for a reply that came over no connection: a mock's.
     """
     content = response.content
-    if content.is_eof():  # it has arrived with the headers
-        return RawReply(response.status, response.headers, content.read_nowait())
     if (response.content_length or 0) > BODY_MAX:
         return RawReply(response.status, response.headers, None)
     chunks, size = [], 0
@@ -350,6 +376,9 @@ def _failure(error: Exception, exchange: _Exchange, endpoint: str) -> BiliError:
             return refused("the body's chunks are broken", status=200)
         case aiohttp.ClientPayloadError():
             return lost("the connection ended inside the body")
+        case TimeoutError():
+            sent = line is not None
+            return RequestTimeout("the operation timed out", sent=sent, endpoint=endpoint)
         case ConnectionLost():
             return lost(_UNASKED)
         case OSError() | aiohttp.ClientError():
@@ -367,7 +396,10 @@ def _unparsable(error: Exception, line: _Line | None) -> bool:
 
 
 def _place(error: aiohttp.ClientConnectorError) -> str:
-    return f"can't connect to {error.host}:{error.port}"
+    try:
+        return f"can't connect to {error.host}:{error.port}"
+    except AttributeError:  # a mock's error, made without the key of a connection
+        return "can't connect"
 
 
 def _reason(error: BaseException) -> str:

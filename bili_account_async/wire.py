@@ -84,12 +84,15 @@ def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str
 
 
 def request_query(
-    endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str]
+    endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None
 ) -> str:
-    """Return the encoded query, without `?`."""
-    query = dict(params)
-    if credential.access_key and endpoint.method == "GET":
-        query["access_key"] = credential.access_key
+    """Return the encoded query, without `?`; most requests have none."""
+    token = credential.access_key if endpoint.method == "GET" else None
+    if not params and not token:
+        return ""
+    query = dict(params or {})
+    if token:
+        query["access_key"] = token
     return urlencode(query, quote_via=quote)
 
 
@@ -134,15 +137,17 @@ def build_request(
     url: URL,
     headers: dict[str, str],
     credential: Credential,
-    params: Mapping[str, str],
-    form: Mapping[str, str],
+    params: Mapping[str, str] | None,
+    form: Mapping[str, str] | None,
 ) -> Request:
     """Return the request that asks `endpoint`, at `url`, for the account with these headers."""
-    if query := request_query(endpoint, credential, params):
+    query = request_query(endpoint, credential, params)
+    if query:
         url = URL(f"{url}?{query}", encoded=True)
     if endpoint.method == "GET":
         return Request(endpoint, url, headers)
-    return Request(endpoint, url, headers | FORM_TYPE, request_form(endpoint, credential, form))
+    body = request_form(endpoint, credential, form or {})
+    return Request(endpoint, url, headers | FORM_TYPE, body)
 
 
 # --- inward ---------------------------------------------------------------------------------------
