@@ -154,22 +154,22 @@ class Route(Generic[T]):
         self.decoder = decoder
 
 
-class Routes:
-    """The routes of one manager, made when they are first taken."""
+class Routes(dict[Endpoint[Any], Route[Any]]):
+    """The routes of one manager by endpoint, each made when it is first looked up.
+
+    That raises `TypeError` for a record that JSON can't give.
+    """
 
     def __init__(self, hosts: Hosts) -> None:
+        super().__init__()
         self.bases: dict[HostName, URL] = {name: hosts.base(name) for name in HOST_NAMES}
         self._lanes: dict[str, Lane] = {}
-        self._routes: dict[Endpoint[Any], Route[Any]] = {}
 
-    def to(self, endpoint: Endpoint[T]) -> Route[T]:
-        """Return the route to `endpoint`; raise `TypeError` for a record that JSON can't give."""
-        route = self._routes.get(endpoint)
-        if route is None:
-            base = self.bases[endpoint.host]
-            lane = self._lanes.setdefault(base.raw_authority, Lane(base.raw_authority))
-            url = base.with_path(endpoint.path)
-            route = self._routes[endpoint] = Route(url, lane, wire.Decoder(endpoint))
+    def __missing__(self, endpoint: Endpoint[Any]) -> Route[Any]:
+        base = self.bases[endpoint.host]
+        lane = self._lanes.setdefault(base.raw_authority, Lane(base.raw_authority))
+        route = Route(base.with_path(endpoint.path), lane, wire.Decoder(endpoint))
+        self[endpoint] = route
         return route
 
 
@@ -373,7 +373,7 @@ class Call(Generic[T]):
         engine = self.engine
         self.timeout = engine.timeout if timeout is None else checked_seconds("timeout", timeout)
         self.remaining = self.timeout
-        self.route = engine.routes.to(endpoint)
+        self.route = engine.routes[endpoint]
         self.request = wire.build_request(
             endpoint,
             self.route.url,

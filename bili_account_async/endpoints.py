@@ -69,7 +69,8 @@ class Auth:
         """What the credential lacks, as words for an error; None if it will do."""
         if credential.access_key:
             return None if self.access_key else "a cookie login (it takes no access_key)"
-        return ", ".join(part for part in self.cookie if getattr(credential, part) is None) or None
+        lacks = [part for part in self.cookie if getattr(credential, part) is None]
+        return ", ".join(lacks) if lacks else None
 
 
 def _check_path(owner: object, attribute: object, value: str) -> None:

@@ -18,6 +18,7 @@ import ssl as tls
 from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from functools import partial
+from http.cookies import BaseCookie, SimpleCookie
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet, ref
@@ -133,6 +134,15 @@ class _Request(aiohttp.ClientRequest):
         return f"<{type(self).__name__} {self.method}>"
 
 
+class _NoCookies(aiohttp.DummyCookieJar):
+    """The jar that keeps nothing. aiohttp's own makes an empty set of cookies for each request."""
+
+    _none: BaseCookie[str] = SimpleCookie()
+
+    def filter_cookies(self, request_url: URL) -> BaseCookie[str]:
+        return self._none
+
+
 class Pool:
     """One aiohttp connection pool: our own, or one that the host application lends."""
 
@@ -202,13 +212,11 @@ class Pool:
         if request.body is not None:
             # A POST is never repeated once it left, so it must not leave on a spoilt connection.
             self._close_idle(request.host, spoken=True)
-        headers, url, proxied = request.headers, request.url, {}
+        headers, url, proxy = request.headers, request.url, None
         if self._proxies and not self._bypass(url.host or ""):
             proxy = self._proxies.get(url.scheme)
-            if proxy is not None:
-                proxied = {"proxy": proxy.url, "proxy_headers": proxy.headers}
-                if url.scheme == "http":  # no tunnel: the proxy reads the request itself
-                    headers = headers | proxy.headers
+        if proxy is not None and url.scheme == "http":
+            headers = {**headers, **proxy.headers}  # no tunnel: the proxy reads the request itself
         return self._client.request(
             request.method,
             url,
@@ -216,8 +224,9 @@ class Pool:
             data=request.body,
             ssl=self._ssl,
             allow_redirects=False,
+            proxy=proxy and proxy.url,
+            proxy_headers=proxy and proxy.headers,
             middlewares=(),  # as with trace_configs: none that a tool put into the session
-            **proxied,
         )
 
     def _timeout(self, exchange: _Exchange, request: Request, seconds: float) -> RequestTimeout:
@@ -259,7 +268,7 @@ def _client(
     client = aiohttp.ClientSession(
         connector=connector,
         connector_owner=lent is None,
-        cookie_jar=aiohttp.DummyCookieJar(),
+        cookie_jar=_NoCookies(),
         headers=headers,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         request_class=_Request,

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import orjson
+from multidict import istr
 from yarl import URL
 
 from .codes import meaning_of
@@ -34,6 +35,7 @@ DAY = 86400.0
 
 _LIMIT_STATUSES = (412, 429)
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+_COOKIE = istr("Cookie")  # as a header's name, it is looked up without being folded first
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ENVELOPE = frozenset({"code", "message", "ttl"})
 
@@ -46,7 +48,11 @@ def common_headers(user_agent: str) -> dict[str, str]:
 
     The replies are some hundred bytes: compressing them would only cost.
     """
-    return {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": user_agent}
+    return {
+        istr("Accept"): "application/json",
+        istr("Accept-Encoding"): "identity",
+        istr("User-Agent"): user_agent,
+    }
 
 
 def account_headers(credential: Credential) -> dict[str, str]:
@@ -58,7 +64,7 @@ def account_headers(credential: Credential) -> dict[str, str]:
         ("DedeUserID", credential.dede_user_id),
         ("bili_jct", credential.bili_jct),
     )
-    return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies if value is not None)}
+    return {_COOKIE: "; ".join(f"{name}={value}" for name, value in cookies if value is not None)}
 
 
 def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str]:
@@ -84,15 +90,12 @@ def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str
 
 
 def request_query(
-    endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str] | None
+    endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str]
 ) -> str:
-    """Return the encoded query, without `?`; most requests have none."""
-    token = credential.access_key if endpoint.method == "GET" else None
-    if not params and not token:
-        return ""
-    query = dict(params or {})
-    if token:
-        query["access_key"] = token
+    """Return the encoded query, without `?`."""
+    query = dict(params)
+    if credential.access_key and endpoint.method == "GET":
+        query["access_key"] = credential.access_key
     return urlencode(query, quote_via=quote)
 
 
@@ -141,9 +144,9 @@ def build_request(
     form: Mapping[str, str] | None,
 ) -> Request:
     """Return the request that asks `endpoint`, at `url`, for the account with these headers."""
-    query = request_query(endpoint, credential, params)
-    if query:
-        url = URL(f"{url}?{query}", encoded=True)
+    if params or credential.access_key:
+        query = request_query(endpoint, credential, params or {})
+        url = URL(f"{url}?{query}", encoded=True) if query else url
     if endpoint.method == "GET":
         return Request(endpoint, url, headers)
     body = request_form(endpoint, credential, form or {})

@@ -478,7 +478,7 @@ async def test_a_post_of_which_nothing_left_is_sent_again(reply):
 @run_virtual
 async def test_a_get_that_met_dead_idle_connections_is_sent_again_at_once_and_for_free(retry):
     async with managed(STALE, STALE, STALE, STALE, OK, retry=retry, random=0.9) as (manager, pool):
-        budget = manager._engine.routes.to(bili.ENDPOINTS["get_vip_info"]).lane.budget
+        budget = manager._engine.routes[bili.ENDPOINTS["get_vip_info"]].lane.budget
         await get_vip_info(manager.session(credential()))
         assert times(pool) == [0] * 5
         assert budget.left == RESERVE
