@@ -212,11 +212,11 @@ class Pool:
         if request.body is not None:
             # A POST is never repeated once it left, so it must not leave on a spoilt connection.
             self._close_idle(request.host, spoken=True)
-        headers, url, proxy = request.headers, request.url, None
+        headers, url, proxy = request.headers, request.url, _DIRECT
         if self._proxies and not self._bypass(url.host or ""):
-            proxy = self._proxies.get(url.scheme)
-        if proxy is not None and url.scheme == "http":
-            headers = {**headers, **proxy.headers}  # no tunnel: the proxy reads the request itself
+            proxy = self._proxies.get(url.scheme, _DIRECT)
+            if url.scheme == "http":  # no tunnel: the proxy reads the request itself
+                headers = {**headers, **proxy.headers}
         return self._client.request(
             request.method,
             url,
@@ -224,8 +224,8 @@ class Pool:
             data=request.body,
             ssl=self._ssl,
             allow_redirects=False,
-            proxy=proxy and proxy.url,
-            proxy_headers=proxy and proxy.headers,
+            proxy=proxy.url,
+            proxy_headers=proxy.headers,
             middlewares=(),  # as with trace_configs: none that a tool put into the session
         )
 
@@ -287,16 +287,19 @@ def _client(
 
 
 class _Proxy:
-    """One proxy. Its password stands in a header, and not in the URL, which aiohttp shows."""
+    """One proxy, or none. Its password is in a header, not in the URL, which aiohttp shows."""
 
     __slots__ = ("headers", "url")
 
-    def __init__(self, url: URL) -> None:
-        self.url = url.with_user(None)
+    def __init__(self, url: URL | None) -> None:
+        self.url = url and url.with_user(None)
         self.headers: dict[str, str] = {}
-        if url.user is not None:
+        if url is not None and url.user is not None:
             authorization = aiohttp.encode_basic_auth(url.user, url.password or "")
             self.headers["Proxy-Authorization"] = authorization
+
+
+_DIRECT = _Proxy(None)
 
 
 def _proxies(named: str | None, *, environment: bool) -> dict[str, _Proxy]:
