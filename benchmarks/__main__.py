@@ -48,7 +48,8 @@ def main() -> None:
         "--quick", action="store_true", help="fewer rounds: a first look, not a figure to quote"
     )
     rounds = 10 if parser.parse_args().quick else 60
-    packages = ("aiohttp", "attrs", "cattrs", "orjson", "httpx", "bilibili-api-python", "uvloop")
+    rivals = ("bilibili-api-python", "httpx", "httpx2")
+    packages = ("aiohttp", "attrs", "cattrs", "orjson", "uvloop", *rivals)
     print(
         f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()},",
         end=" ",
@@ -68,7 +69,9 @@ def main() -> None:
         10,
     )
     row("a snapshot's time ÷ one GET's, server latency 50 ms", asyncio.run(snapshot_time()), 1.10)
-    row("import ÷ import of its dependencies", imports(rounds), 1.10)
+    alone, used, dependencies = imports(rounds)
+    row("import with use ÷ import of its dependencies", ratio(used, dependencies), 1.10)
+    row("import without use, ms", statistics.median(alone) * 1e3, 30)
     print(
         f"{'a session and credential, bytes beyond its strings':58} {session_memory():7.0f} {600:6}"
     )
@@ -85,6 +88,7 @@ def gets(rounds: int) -> None:
         "cookies= per call": 0.52,
         "bilibili-api-python": 0.22,
         "httpx": 0.11,
+        "httpx2": 0.2,
         "streams by hand": None,
     }
     with server() as base:
@@ -153,11 +157,18 @@ async def snapshot_time() -> float:
     return ratio(*map(list, zip(*pairs, strict=True)))
 
 
-def imports(rounds: int) -> float:
-    def once(what: str) -> float:
-        code = (
-            f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
-        )
+def imports(rounds: int) -> list[list[float]]:
+    """Seconds that imports take, in turn: the package alone, with what most programs use of it, and
+    its dependencies.
+    """
+    statements = (
+        "import bili_account_async",
+        "from bili_account_async import SessionManager, fetch_snapshot",
+        "import aiohttp, attrs, cattrs, orjson",
+    )
+
+    def once(statement: str) -> float:
+        code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
         return float(
             subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
         )
@@ -165,10 +176,8 @@ def imports(rounds: int) -> float:
     compileall.compile_dir(
         Path(bili_account_async.__file__).parent, quiet=1
     )  # as an installed package is
-    pairs = [
-        (once("bili_account_async"), once("aiohttp, attrs, cattrs, orjson")) for _ in range(rounds)
-    ]
-    return ratio(*map(list, zip(*pairs, strict=True)))
+    taken = [[once(statement) for statement in statements] for _ in range(rounds)]
+    return list(map(list, zip(*taken, strict=True)))
 
 
 def session_memory(count: int = 100_000) -> float:

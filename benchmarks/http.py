@@ -6,6 +6,7 @@ so that a machine that gets slower gets slower for all.
 """
 
 import asyncio
+import importlib
 import itertools
 import os
 import statistics
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 
 import aiohttp
 import orjson
@@ -173,9 +175,9 @@ async def streams(base: str, accounts: int) -> AsyncIterator[Get]:
 
 
 @asynccontextmanager
-async def httpx_client(base: str, accounts: int) -> AsyncIterator[Get]:
-    import httpx
-
+async def httpx_client(name: str, base: str, accounts: int) -> AsyncIterator[Get]:
+    """httpx, or httpx2, which has the same interface."""
+    httpx = importlib.import_module(name)
     urls = [base + endpoint.path for endpoint in GETS]
     headers = [
         {"Cookie": "; ".join(f"{k}={v}" for k, v in cookies(number).items())}
@@ -236,7 +238,8 @@ CONTESTANTS = {
     "ClientSession per account": plain_sessions,
     "cookies= per call": plain_cookies,
     "bilibili-api-python": bilibili_api_python,
-    "httpx": httpx_client,
+    "httpx": partial(httpx_client, "httpx"),
+    "httpx2": partial(httpx_client, "httpx2"),
     "streams by hand": streams,
 }
 
@@ -285,7 +288,7 @@ class Child:
             text=True,
             env=os.environ | ALLOCATOR,
         )
-        self.gets = 200 if name in ("httpx", "bilibili-api-python") else 1000
+        self.gets = 200 if name in ("httpx", "httpx2", "bilibili-api-python") else 1000
         self.figures: list[float] = []
 
     def round(self, *, counts: bool) -> None:
