@@ -61,8 +61,8 @@ MOMENTS: dict[str, tuple[Callable[[Received], Script], dict[str, Any]]] = {
 ROADS = ("direct", "lent pool", "proxy", "tunnel")
 
 
-async def abandon(moment: str, road: str) -> list[object]:
-    """Start calls and give what holds them."""
+async def abandon(moment: str, road: str) -> AsyncExitStack:
+    """Start calls and give what holds them, and would end them."""
     stack = AsyncExitStack()
     script, options = MOMENTS[moment]
     server = await stack.enter_async_context(serve(script))
@@ -72,22 +72,26 @@ async def abandon(moment: str, road: str) -> list[object]:
     if road == "tunnel":
         hosts = Hosts()
     if road == "lent pool":
-        options = options | {"client_session": aiohttp.ClientSession()}
+        lent = await stack.enter_async_context(aiohttp.ClientSession())
+        options = options | {"client_session": lent}
+    calls: list[asyncio.Future[Any]] = []
+    stack.push_async_callback(ended, calls)
     manager = SessionManager(**({"hosts": hosts, "limits": Limits.none()} | options))
-    await manager.open()
+    await stack.enter_async_context(manager)
     app = manager.session(Credential(access_key=KEY))
     cookie = manager.session(Credential(sessdata=SESSDATA, dede_user_id=7, bili_jct=JCT))
-    calls = [
-        asyncio.ensure_future(call)
-        for me in (app, cookie)
-        for call in (get_account_info(me), update_sign(me, "sign"))
-    ]
+    for me in (app, cookie):
+        calls += map(asyncio.ensure_future, (get_account_info(me), update_sign(me, "sign")))
     async with asyncio.timeout(5):
         while not server.requests:  # noqa: ASYNC110
             await asyncio.sleep(0)
     await asyncio.wait(calls, timeout=0.03)
     print(*{request.headers.get("proxy-authorization") for request in server.requests})  # noqa: T201
-    return [stack, server, manager, *calls]
+    return stack
+
+
+async def ended(calls: list[asyncio.Future[Any]]) -> None:
+    await asyncio.gather(*calls, return_exceptions=True)
 
 
 def main(road: str) -> None:
