@@ -41,7 +41,7 @@ def test_an_abandoned_loop_in_debug_mode_shows_no_secret_and_no_query(road: str)
     assert sum(line.startswith("Executing <") for line in lines) > 100 * len(MOMENTS)
 
 
-PLAIN_DATA = {"URL", "CIMultiDict", "CIMultiDictProxy", "RequestInfo"}
+PLAIN_DATA = {"URL", "CIMultiDict", "CIMultiDictProxy", "HeadersDictProxy", "RequestInfo"}
 """Types of aiohttp's whose values are what a request consists of. No log line has one by itself."""
 
 
