@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, NoReturn
 from urllib.parse import quote, quote_plus, unquote
 
@@ -21,9 +22,9 @@ from .errors import CredentialError
 
 _UNSAFE = re.compile(r"[^\x21-\x7e]|[;]")
 _MID_END = 10**19
-_ESCAPE = re.compile("%[0-9A-F]{2}")
 # The last one is JavaScript's encodeURIComponent, which is how a browser writes SESSDATA.
 _SPELLERS = (str, quote, quote_plus, partial(quote, safe=""), partial(quote, safe="!'()*"))
+_FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
 _COOKIES = {"SESSDATA": "sessdata", "DedeUserID": "dede_user_id", "bili_jct": "bili_jct"}
 _ENVIRONMENT = {
     "BILI_SESSDATA": "sessdata",
@@ -42,13 +43,13 @@ class Credential:
     and look it up there.
     """
 
-    sessdata: str | None = None
+    sessdata: str | None = attrs.field(default=None, repr=False)
     """The cookie `SESSDATA` as a browser holds it: a raw `,` has become `%2C`."""
     dede_user_id: int | None = None
     """The account's mid; 0 counts as absent."""
-    bili_jct: str | None = None
+    bili_jct: str | None = attrs.field(default=None, repr=False)
     """The cookie `bili_jct`, which is the csrf token."""
-    access_key: str | None = None
+    access_key: str | None = attrs.field(default=None, repr=False)
     """The app token."""
 
     def __init__(
@@ -120,25 +121,58 @@ class Credential:
         return "#" + blake2b(secret.encode(), digest_size=6).hexdigest()
 
     def redact(self, text: str) -> str:
-        """`text` with every spelling of this credential's secrets (plain, percent-encoded, decoded)
-        made `***`.
-        """
-        for secret in sorted(self._spellings(), key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
+        """Return `text` with this credential's secrets made `***`, however they are spelled: plain,
+        percent-encoded or decoded, in any case.
 
-    def _spellings(self) -> Iterator[str]:
-        for secret in filter(None, (self.sessdata, self.bili_jct, self.access_key)):
-            plain = unquote(secret)
-            for text in (spell(known) for known in (secret, plain) for spell in _SPELLERS):
-                yield text
-                yield _ESCAPE.sub(lambda escape: escape[0].lower(), text)
+        Spellings that overlap or touch become one mask, so that no rest of one stays.
+        """
+        folded = text.translate(
+            _FOLD
+        )  # of the same length, so that places in it are places in text
+        hidden = bytearray(len(text))
+        for spelling in self._spellings():
+            at = folded.find(spelling)
+            while at >= 0:
+                hidden[at : at + len(spelling)] = b"*" * len(spelling)
+                at = folded.find(spelling, at + 1)
+        kept: list[str] = []
+        end = 0
+        for mask in re.finditer(rb"\*+", hidden):
+            kept += text[end : mask.start()], "***"
+            end = mask.end()
+        return "".join(kept) + text[end:]
+
+    def _spellings(self) -> set[str]:
+        secrets = filter(None, (self.sessdata, self.bili_jct, self.access_key))
+        forms = (form for secret in secrets for form in (secret, unquote(secret)))
+        return {spell(form).translate(_FOLD) for form in forms for spell in _SPELLERS}
+
+    def __rich_repr__(self) -> Iterator[tuple[str, object]]:
+        """Yield the parts that are there, the secrets masked: what `repr` and rich show."""
+        for field in attrs.fields(Credential):
+            if value := getattr(self, field.name):
+                yield field.name, value if field.repr else "***"
 
     def __repr__(self) -> str:
-        if self.access_key:
-            return "Credential(access_key=***)"
-        mid = f", dede_user_id={self.dede_user_id}" if self.dede_user_id else ""
-        return f"Credential(sessdata=***{mid}{', bili_jct=***' if self.bili_jct else ''})"
+        parts = ", ".join(f"{part}={shown}" for part, shown in self.__rich_repr__())
+        return f"Credential({parts})"
+
+    def __dir__(self) -> list[str]:
+        """List no secret: rich's and the standard library's `inspect` show the values of these."""
+        secret = {field.name for field in attrs.fields(Credential) if not field.repr}
+        return [name for name in object.__dir__(self) if name not in secret]
+
+    # attrs' own comparison would have pytest show the fields that differ when an `==` fails.
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Credential):
+            return NotImplemented
+        return self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        return hash(self._parts())
+
+    def _parts(self) -> tuple[object, ...]:
+        return self.sessdata, self.dede_user_id, self.bili_jct, self.access_key
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(

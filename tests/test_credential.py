@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import pickle
 import pprint
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ from urllib.parse import quote, quote_plus, unquote
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import fuzz
 
 from bili_account_async import BiliError, Credential, CredentialError, unstructure
 
@@ -601,9 +605,8 @@ SPELLERS: dict[str, Callable[[str], str]] = {
     "decoded, then encoded": lambda text: quote(unquote(text), safe=""),
     "as a browser encodes": lambda text: quote(unquote(text), safe="!'()*~"),
     "as a form encodes": lambda text: quote_plus(unquote(text)),
-    "in lower case": lambda text: (
-        quote(unquote(text), safe="").replace("%2C", "%2c").replace("%2A", "%2a")
-    ),
+    "in lower case": lambda text: quote(unquote(text), safe="").lower(),
+    "in mixed case": lambda text: quote(unquote(text), safe="").replace("%2C", "%2c", 1),
 }
 
 
@@ -624,3 +627,38 @@ def test_redact_takes_every_spelling_of_every_secret_out(
 
 def test_redact_leaves_other_text_as_it_is() -> None:
     assert cookie().redact("账号未登录 293793435 %2C") == "账号未登录 293793435 %2C"
+
+
+# The alphabet is small, so that secrets overlap, hold each other and what they are made of.
+characters = st.sampled_from("*aA,%2cC")
+secrets = st.text(characters, min_size=1, max_size=6)
+
+
+@fuzz
+@given(st.data(), secrets, secrets)
+def test_redact_leaves_no_character_of_any_spelling_and_does_not_grow_the_text(
+    data: st.DataObject, sessdata: str, jct: str
+) -> None:
+    made = Credential(sessdata=sessdata, bili_jct=jct)
+    assert made.sessdata
+    spelled = [spell(secret) for secret in (made.sessdata, jct) for spell in SPELLERS.values()]
+    pieces = st.lists(st.sampled_from(spelled) | st.text(characters, max_size=3), max_size=6)
+    text = "".join(data.draw(pieces))
+    folded, hidden = text.lower(), set()
+    for spelling in spelled:
+        for at in (at for at in range(len(text)) if folded.startswith(spelling.lower(), at)):
+            hidden.update(range(at, at + len(spelling)))
+    kept = "".join("\0" if at in hidden else letter for at, letter in enumerate(text))
+
+    assert made.redact(text) == re.sub("\0+", "***", kept)
+    assert len(made.redact(text)) <= 2 * len(text) + 1
+
+
+@pytest.mark.parametrize("secret", ["*", "**", "***", "a"])
+def test_a_long_text_of_nothing_but_a_short_secret_is_one_mask(secret: str) -> None:
+    assert Credential(access_key=secret).redact(secret * 20_000) == "***"
+
+
+def test_redact_hides_secrets_that_overlap_whole() -> None:
+    made = Credential(sessdata="s3cretABC", bili_jct="BCs3cret")
+    assert made.redact("<s3cretABCs3cret>, <BCs3cretABC>") == "<***>, <***>"

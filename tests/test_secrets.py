@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
+import inspect
 import json
 import logging
 import os
 import pickle
+import pkgutil
+import pprint
 import re
+import reprlib
 import subprocess
 import sys
 import traceback
@@ -22,7 +27,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote, quote_plus, unquote
 
+import attrs
 import pytest
+import rich
+import rich.traceback
+import structlog
 from faults import CLOSE, HANG, RESET, Script, refusing_port, reply, serve
 from test_faults import CALLS, GOOD, asked
 
@@ -149,6 +158,9 @@ def all_that_shows(error: BaseException) -> Iterator[tuple[str, str]]:
     yield "str", str(error)
     shown = traceback.TracebackException.from_exception(error, capture_locals=True)
     yield "traceback with locals", "".join(shown.format())
+    walk = structlog.tracebacks.ExceptionDictTransformer(locals_max_string=10_000)
+    walked = walk((type(error), error, error.__traceback__))
+    yield "traceback whose locals rich has walked", repr(walked)
     chained = (error.__cause__, error.__context__, *getattr(error, "exceptions", ()))
     for other in filter(None, chained):
         yield from all_that_shows(other)
@@ -161,9 +173,7 @@ def all_that_shows(error: BaseException) -> Iterator[tuple[str, str]]:
 
 
 class Watch(logging.Handler):
-    """Everything that is logged, formatted, with its arguments and with the locals
-    of a traceback.
-    """
+    """All that is logged, formatted, with its arguments and with the locals of a traceback."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -491,8 +501,8 @@ def test_an_observer_that_raises_is_logged_without_secrets(watch: Watch) -> None
 def test_the_help_of_the_package_shows_nothing_of_the_environment() -> None:
     code = (
         "import pydoc, bili_account_async as b\n"
-        "for thing in filter(callable, vars(b).values()): print(pydoc.render_doc(thing, "
-        "renderer=pydoc.plaintext))"
+        "for thing in filter(callable, vars(b).values()):\n"
+        "    print(pydoc.render_doc(thing, renderer=pydoc.plaintext))"
     )
     there = os.environ | {"BILI_COOKIE": "SESSDATA=planted-in-the-environment"}
     shown = subprocess.run(
@@ -500,3 +510,142 @@ def test_the_help_of_the_package_shows_nothing_of_the_environment() -> None:
     ).stdout
     assert "from_env" in shown
     assert "planted-in-the-environment" not in shown
+
+
+# --- tools that walk objects ----------------------------------------------------------------------
+
+
+@attrs.frozen
+class Bot:
+    """A user's own record, which holds a credential as it is and in containers."""
+
+    me: Credential
+    others: dict[str, list[Credential]]
+
+
+def bots(vault: Vault) -> list[Bot]:
+    return [Bot(made, {"all": [made]}) for made in (vault._cookie, vault._app)]
+
+
+def fails_beside(bot: Bot) -> None:
+    """Raise where the credential is a local variable, too."""
+    me = bot.me
+    raise ValueError(f"a bot's own mistake, with {me}")
+
+
+def logged_by_structlog(bot: Bot) -> None:
+    log = structlog.get_logger()
+    try:
+        fails_beside(bot)
+    except ValueError:
+        log.exception("failed", bot=bot, me=bot.me)
+
+
+def logged_as_json(bot: Bot) -> None:
+    processors = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    log = structlog.wrap_logger(structlog.PrintLogger(), processors=processors)
+    try:
+        fails_beside(bot)
+    except ValueError:
+        log.exception("failed", bot=bot, me=bot.me)
+
+
+def shown_by_rich(bot: Bot) -> None:
+    try:
+        fails_beside(bot)
+    except ValueError:
+        rich.get_console().print_exception(show_locals=True)
+
+
+def written_out(bot: Bot) -> object:
+    """`attrs.asdict` with the filter that its users write for what is not to be shown."""
+    return attrs.asdict(bot, filter=lambda field, _: field.repr)
+
+
+TOOLS: dict[str, Callable[[Bot], object]] = {
+    "str": str,
+    "pprint": pprint.pformat,
+    "reprlib": lambda bot: reprlib.repr(bot) + reprlib.repr(bot.me),
+    "inspect.getmembers": lambda bot: inspect.getmembers(bot.me),
+    "attrs.asdict with a filter": written_out,
+    "rich.print": rich.print,
+    "rich.inspect": lambda bot: rich.inspect(bot.me),
+    "rich.inspect of everything": lambda bot: rich.inspect(bot.me, all=True),
+    "a traceback of rich with locals": shown_by_rich,
+    "structlog.exception": logged_by_structlog,
+    "structlog's dict_tracebacks": logged_as_json,
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS.values(), ids=TOOLS)
+def test_a_tool_at_its_defaults_shows_no_secret_of_a_credential(
+    tool: Callable[[Bot], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    vault = Vault()
+    for bot in bots(vault):
+        shown = str(tool(bot)) + "".join(capsys.readouterr())
+        assert shown
+        assert vault.found_in(shown) == []
+
+
+PROGRAM = """
+from bili_account_async import Credential
+
+def credential(end):
+    return Credential(sessdata=f"qzSESS{end}", bili_jct=f"qzJCT{end}")
+"""
+PROGRAMS = {
+    "typer with show_locals": """
+import typer
+
+app = typer.Typer(pretty_exceptions_show_locals=True)
+
+@app.command()
+def main():
+    mine = [credential("x")]
+    raise ValueError("mistake")
+
+app()
+""",
+    "pytest's report of a failed comparison": """
+import pytest
+
+def test_it():
+    assert credential("x") == credential("yx")
+
+pytest.main([__file__, "-q", "-vv", "-p", "no:cacheprovider", "--showlocals"])
+""",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_program_that_fails_shows_no_secret_of_a_credential(program: str, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM + program)
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    shown = ended.stdout + ended.stderr
+    assert "Credential(sessdata=" in shown
+    assert "***" in shown
+    assert Vault().found_in(shown) == []
+
+
+def test_no_field_that_may_hold_a_secret_is_one_that_tools_show() -> None:
+    may_hold = {"sessdata", "bili_jct", "access_key", "cookies", "headers", "query", "form"}
+    harmless = {("Auth", "access_key"), ("Answer", "headers")}  # a bool; what the sandbox sends
+    modules = [
+        importlib.import_module(found.name)
+        for found in pkgutil.walk_packages(bili.__path__, "bili_account_async.")
+        if not found.name.endswith("__main__")
+    ]
+    fields = {
+        (cls.__qualname__, field.name): field.repr
+        for module in modules
+        for cls in vars(module).values()
+        if isinstance(cls, type) and attrs.has(cls)
+        for field in attrs.fields(cls)
+        if field.name.strip("_") in may_hold
+    }
+    assert len(fields) > 8
+    assert {place for place, shown in fields.items() if shown} == harmless

@@ -153,12 +153,12 @@ class SandboxAccount:
 
     coins: Decimal = attrs.field(default=Decimal(0), converter=_decimal)
     """The balance. No endpoint shows it, and setting it writes no log."""
-    bili_jct: str = ""
+    bili_jct: str = attrs.field(default="", repr=False)
     logged_in: bool = True
     """Whether both logins, the browser's and the app's, are alive."""
 
-    _sessdata: str = attrs.field(init=False, default="")
-    _access_key: str = attrs.field(init=False, default="")
+    _sessdata: str = attrs.field(init=False, default="", repr=False)
+    _access_key: str = attrs.field(init=False, default="", repr=False)
     _history: list[CoinChange] = attrs.field(init=False, factory=list)
     _reviews: list[tuple[datetime, str]] = attrs.field(init=False, factory=list)
     _today: date = attrs.field(init=False)
