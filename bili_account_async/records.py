@@ -57,6 +57,12 @@ class _OpenEnum(Enum):
             self._value_,
         )  # Python 3.11.0 to 3.11.3 pickle by name, which an unknown member can't
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        from ._pydantic import record_schema
+
+        return record_schema(cls, handler)
+
     @property
     def known(self) -> bool:
         """Whether the API document names this value."""
@@ -146,6 +152,12 @@ class _Record:
     """
 
     __slots__ = ("__weakref__",)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        from ._pydantic import record_schema
+
+        return record_schema(cls, handler)
 
 
 @attrs.frozen(kw_only=True)

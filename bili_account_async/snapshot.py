@@ -94,6 +94,12 @@ class AccountSnapshot:
                 )
         return tuple(changes)
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        from ._pydantic import record_schema
+
+        return record_schema(cls, handler)
+
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.name: getattr(self, field.name) for field in attrs.fields(AccountSnapshot)}
         return _revive, (values | {"failures": dict(self.failures)},)

@@ -1,0 +1,173 @@
+"""Records, snapshots and credentials as pydantic fields and FastAPI responses.
+
+Their hooks import this module when pydantic asks for a schema, so the package neither needs nor
+imports pydantic. Values are read and written by `structure` and `unstructure`; no format is
+described here a second time: the JSON schema is made by trying what those two take and give.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from functools import cache, partial
+from types import NoneType
+from typing import Annotated, Any, NotRequired, get_args, get_origin
+
+import attrs
+from pydantic import Field, GetCoreSchemaHandler, WithJsonSchema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, ValidationError
+from pydantic_core import core_schema as cs
+from typing_extensions import TypedDict  # typing's own is refused by pydantic before Python 3.12
+
+from .errors import SchemaError
+from .structuring import structure, unstructure
+
+_SAMPLES: dict[Any, object] = {
+    int: 1,
+    str: "",
+    bool: False,
+    Decimal: Decimal("0.1"),
+    date: date(2000, 1, 1),
+    datetime: datetime(2000, 1, 1, tzinfo=UTC),
+    tuple: (),
+    frozenset: frozenset(),
+    Mapping: {},
+}
+
+
+def record_schema(cls: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """Return the schema of a record, a snapshot or an enum: read from an instance or from what JSON
+    holds by `structure`, written by `unstructure`, both under the API's own names.
+    """
+    wire = type(unstructure(_sample(cls)))
+    taken, written = (
+        handler.generate_schema(_json_type(cls, wire, inner))
+        for inner in (_taken_type, _written_type)
+    )
+    return cs.no_info_plain_validator_function(
+        partial(_read, cls),
+        json_schema_input_schema=taken,
+        serialization=cs.plain_serializer_function_ser_schema(unstructure, return_schema=written),
+    )
+
+
+def _read(cls: Any, value: Any) -> Any:
+    if isinstance(value, cls):
+        return value
+    try:
+        return structure(cls, value)
+    except SchemaError as error:
+        problem = error
+    kind = PydanticCustomError("schema_error", f"expected {problem.expected}, got {problem.got}")
+    steps = re.findall(r"\[(\d+)\]|([^.\[]+)", problem.path)
+    place = tuple(int(index) if index else name for index, name in steps)
+    details = InitErrorDetails(type=kind, loc=place, input=_at(place, value))
+    raise ValidationError.from_exception_data(cls.__name__, [details])
+
+
+def _at(place: tuple[int | str, ...], value: Any) -> Any:
+    """Return what stands at `place`; where nothing does, what should have held it."""
+    for step in place:
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            break
+    return value
+
+
+# --- the JSON schema ------------------------------------------------------------------------------
+
+
+@cache
+def _written_type(cls: Any) -> Any:
+    """Return the typed dict that `unstructure` makes of `cls`."""
+    sample = _sample(cls)
+    kinds = {
+        name: kind | None if _written_as_null(sample, field) else kind
+        for field, name, kind in _places(sample, _written_type)
+    }
+    return _typed_dict(cls, cls.__name__, kinds)
+
+
+@cache
+def _taken_type(cls: Any) -> Any:
+    """Return the typed dict that `structure` makes a `cls` of: it may lack fields, or hold null."""
+    sample = _sample(cls)
+    kinds: dict[str, Any] = {}
+    for _, name, kind in _places(sample, _taken_type):
+        wire = unstructure(sample)
+        kinds[name] = kind | None if _is_taken(cls, wire | {name: None}) else kind
+        del wire[name]
+        if _is_taken(cls, wire):
+            kinds[name] = NotRequired[kinds[name]]
+    return _typed_dict(cls, f"{cls.__name__}Input", kinds)
+
+
+def _typed_dict(cls: Any, name: str, kinds: dict[str, Any]) -> Any:
+    make: Any = TypedDict  # in mypy's eyes a form that takes literals only
+    made = make(name, kinds)
+    made.__module__, made.__doc__ = cls.__module__, cls.__doc__
+    return made
+
+
+def _places(sample: Any, inner: Any) -> Iterator[tuple[attrs.Attribute[Any], str, Any]]:
+    """Yield each field, its name in the API and its JSON's type; `inner` makes those of records."""
+    fields = attrs.fields(type(sample))
+    for field, (name, value) in zip(fields, unstructure(sample).items(), strict=True):
+        kind = _json_type(_bare(field.type), type(value), inner)
+        notes = [note for note in getattr(field.type, "__metadata__", ()) if isinstance(note, str)]
+        if notes:  # "milliseconds since 1970 on the wire, 0 for none; UTC here"
+            kind = Annotated[kind, Field(description=notes[0].partition(";")[0])]
+        yield field, name, kind
+
+
+def _json_type(kind: Any, wire: Any, inner: Any) -> Any:
+    if attrs.has(kind):
+        return inner(kind)
+    if get_origin(kind) in (tuple, frozenset):
+        item = get_args(kind)[0]
+        return list[_json_type(item, item, inner)]  # type: ignore[misc]
+    if issubclass(kind, Enum):
+        known = ", ".join(f"{member.value} {member.name}" for member in kind)
+        about = f"{kind.__name__}: {known}; the server may send others."
+        return Annotated[wire, Field(description=about, examples=[m.value for m in kind])]
+    if kind is Decimal:  # an int where it came as one
+        return Annotated[Any, WithJsonSchema({"type": "number"})]
+    return dict[str, Any] if wire is dict else wire
+
+
+def _bare(kind: Any) -> Any:
+    """Return the type without notes and without `| None`."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    if NoneType in get_args(kind):
+        return _bare(next(part for part in get_args(kind) if part is not NoneType))
+    return kind
+
+
+@cache
+def _sample(kind: Any) -> Any:
+    """Return some value of this type that is not empty."""
+    if attrs.has(kind):
+        fields = attrs.fields(attrs.resolve_types(kind, include_extras=True))
+        return kind(**{field.name: _sample(_bare(field.type)) for field in fields})
+    if issubclass(get_origin(kind) or kind, Enum):
+        return next(iter(kind))
+    return _SAMPLES[get_origin(kind) or kind]
+
+
+def _written_as_null(sample: Any, field: attrs.Attribute[Any]) -> bool:
+    if NoneType not in get_args(field.type):
+        return False
+    return None in unstructure(attrs.evolve(sample, **{field.name: None})).values()
+
+
+def _is_taken(cls: Any, wire: Any) -> bool:
+    try:
+        structure(cls, wire)
+    except SchemaError:
+        return False
+    return True
