@@ -1,15 +1,18 @@
 """Who asks: the owner's credential, the ways to read one, and how secrets are kept out of
 everything that is shown.
 
-Nothing here talks to a server. Every function that meets a secret and fails drops its own
-references to it before it raises, so that a traceback with local variables shows none.
+What people paste is read in `intake.py`; nothing here talks to a server. Every function that meets
+a secret and fails drops its own references to it before it raises, so that a traceback with local
+variables shows none.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from hashlib import blake2b
 from string import ascii_lowercase, ascii_uppercase
@@ -19,18 +22,24 @@ from urllib.parse import quote, quote_plus, unquote
 import attrs
 
 from .errors import CredentialError
+from .intake import Cookie, Parts, choose, clean, is_login, read
 
-_UNSAFE = re.compile(r"[^\x21-\x7e]|[;]")
+_UNSAFE = re.compile(r'[^\x21-\x7e]|[;"\\]')
+_UNSAFE_NAMES = {
+    "\r": "CR",
+    "\n": "LF",
+    "\0": "NUL",
+    ";": "a semicolon",
+    " ": "a space",
+    '"': "a quotation mark",
+    "\\": "a backslash",
+}
 _MID_END = 10**19
 # The last one is JavaScript's encodeURIComponent, which is how a browser writes SESSDATA.
 _SPELLERS = (str, quote, quote_plus, partial(quote, safe=""), partial(quote, safe="!'()*"))
 _FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
-_COOKIES = {"SESSDATA": "sessdata", "DedeUserID": "dede_user_id", "bili_jct": "bili_jct"}
-_ENVIRONMENT = {
-    "BILI_SESSDATA": "sessdata",
-    "BILI_DEDE_USER_ID": "dede_user_id",
-    "BILI_JCT": "bili_jct",
-}
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_ENVIRONMENT = ("BILI_SESSDATA", "BILI_DEDE_USER_ID", "BILI_JCT")
 
 
 @attrs.frozen(init=False, repr=False)
@@ -78,39 +87,70 @@ class Credential:
         )
 
     @staticmethod
-    def from_cookie_header(header: str) -> Credential:
-        """Read `SESSDATA=…; DedeUserID=…; bili_jct=…` as a browser shows it; other cookies are
-        dropped.
+    def parse(text: str) -> Credential:
+        """Read what people have in the clipboard: a Cookie header, "Copy as cURL", cookies exported
+        as JSON or cookies.txt, `access_key=…`, or a SESSDATA alone.
+
+        Only cookies of bilibili.com count, and of them those that a credential holds. White space
+        and quotes around a value are no part of it. Raises `CredentialError` for what is not
+        recognised, damaged or ambiguous: it says what was seen, never a value, and what to do.
         """
-        made = _from_pairs(_header_pairs, header, "the cookie header has no SESSDATA")
+        made = _parsed(text)
+        del text
+        return _made(made)
+
+    @staticmethod
+    def from_file(path: str | os.PathLike[str]) -> Credential:
+        """Read a file that holds what `parse` takes, in UTF-8, or UTF-16 with its mark.
+
+        Raises `OSError` when the file can't be read, `CredentialError` when it holds no login.
+        """
+        made = _from_file(path)
+        del path
+        return _made(made)
+
+    @staticmethod
+    def from_cookies(cookies: Mapping[str, Any]) -> Credential:
+        """Read the login among names and values: `{"SESSDATA": "…", "DedeUserID": 293793435}`."""
+        made = _from_cookies(cookies)
+        del cookies
+        return _made(made)
+
+    @staticmethod
+    def from_cookie_header(header: str) -> Credential:
+        """Read `SESSDATA=…; DedeUserID=…; bili_jct=…`; the same as `parse`."""
+        made = _parsed(header)
         del header
         return _made(made)
 
     @staticmethod
     def from_cookies_txt(path: str | os.PathLike[str]) -> Credential:
-        """Read a browser's exported cookies (Netscape format); only those of bilibili.com and its
-        subdomains count.
-
-        Raises `OSError` when the file can't be read, `CredentialError` when it holds no login.
-        """
-        with open(path, "rb") as file:
-            content = file.read()
-        made = _from_pairs(_netscape_pairs, content, "no SESSDATA of bilibili.com in it")
-        del content
-        return _made(f"{os.fspath(path)}: {made}" if isinstance(made, str) else made)
+        """Read a browser's exported cookies (Netscape format); the same as `from_file`."""
+        made = _from_file(path)
+        del path
+        return _made(made)
 
     @staticmethod
     def from_env(environ: Mapping[str, str] | None = None) -> Credential:
-        """Read `BILI_COOKIE`, or `BILI_SESSDATA` with `BILI_DEDE_USER_ID` and `BILI_JCT`, or
-        `BILI_ACCESS_KEY`.
+        """Read `BILI_COOKIE`, which may hold all that `parse` takes, or `BILI_SESSDATA` with
+        `BILI_DEDE_USER_ID` and `BILI_JCT`, or `BILI_ACCESS_KEY`.
 
         An empty variable counts as unset. Two ways at once are a `CredentialError`, and so is none.
         """
-        made = _from_environ(
-            os.environ if environ is None else environ
-        )  # as a default, `help` would show it
+        # `help` would show os.environ if it were the default itself.
+        made = _from_environ(os.environ if environ is None else environ)
         del environ
         return _made(made)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the login ends, as SESSDATA's second part tells it (aware, UTC); None if it tells
+        none.
+        """
+        second = [*unquote(self.sessdata or "").split(","), ""][1]
+        if not re.fullmatch("[0-9]{1,11}", second):
+            return None
+        return datetime.fromtimestamp(int(second), UTC)
 
     @property
     def account_key(self) -> str:
@@ -126,9 +166,7 @@ class Credential:
 
         Spellings that overlap or touch become one mask, so that no rest of one stays.
         """
-        folded = text.translate(
-            _FOLD
-        )  # of the same length, so that places in it are places in text
+        folded = text.translate(_FOLD)  # of the same length: its places are those of the text
         hidden = bytearray(len(text))
         for spelling in self._spellings():
             at = folded.find(spelling)
@@ -194,12 +232,8 @@ def _problem(part: str, value: object) -> str | None:
     if not value:
         return f"{part}: is empty"
     if bad := _UNSAFE.search(value):
-        character = bad[0]
-        named = {"\r": "CR", "\n": "LF", "\0": "NUL", ";": "a semicolon", " ": "a space"}.get(
-            character
-        )
-        named = named or (
-            "a control character" if character.isascii() else "a character that is not ASCII"
+        named = _UNSAFE_NAMES.get(bad[0]) or (
+            "a control character" if bad[0].isascii() else "a character that is not ASCII"
         )
         return f"{part}: holds {named} at position {bad.start()}, which no cookie or token can"
     return None
@@ -233,73 +267,58 @@ def _made(made: Credential | str) -> Credential:
     return made
 
 
-def _build(texts: Mapping[str, str]) -> Credential | str:
+def _build(parts: Parts | str) -> Credential | str:
     """The credential of these parts, or what is wrong with them; it raises nothing, so no traceback
     holds them.
     """
-    mid = texts.get("dede_user_id", "0")
-    if not (mid.isascii() and mid.isdigit() and len(mid) < 20):
-        return "dede_user_id: expected a number"
-    rest = {part: text for part, text in texts.items() if part != "dede_user_id"}
+    if isinstance(parts, str):
+        return parts
+    mid = parts.get("dede_user_id")
+    if isinstance(mid, str):
+        if not (mid.isascii() and mid.isdigit() and len(mid) < 20):
+            return "dede_user_id: expected a number"
+        mid = int(mid)
     try:
-        return Credential(dede_user_id=int(mid), **rest)
+        return Credential(**parts | {"dede_user_id": mid})
     except CredentialError as error:
         return str(error)
 
 
-def _from_pairs(
-    read: Callable[[Any], Iterable[tuple[str, str]]], source: object, nothing: str
-) -> Credential | str:
-    texts: dict[str, str] = {}
-    try:
-        for name, value in read(source):
-            part = _COOKIES.get(name)
-            if part and texts.setdefault(part, value) != value:
-                return f"{name}: is there twice, with different values"
-    except CredentialError as error:
-        return str(error)
-    return _build(texts) if "sessdata" in texts else nothing
+def _parsed(text: object) -> Credential | str:
+    if not isinstance(text, str):
+        return f"a login's text: expected str, got {type(text).__name__}"
+    return _build(read(text))
 
 
-def _header_pairs(header: object) -> Iterator[tuple[str, str]]:
-    if not isinstance(header, str):
-        raise CredentialError(f"the cookie header: expected str, got {type(header).__name__}")
-    text = header.strip(" \t")
-    if text[:7].lower() == "cookie:":
-        text = text[7:]
-    for piece in text.split(";"):
-        name, _, value = piece.strip(" \t").partition("=")
-        yield name, value
+def _from_cookies(cookies: object) -> Credential | str:
+    if not isinstance(cookies, Mapping):
+        return f"the cookies: expected a mapping, got {type(cookies).__name__}"
+    pairs = [Cookie(name, value) for name, value in cookies.items()]
+    return _build(choose(pairs, "the mapping"))
 
 
-def _netscape_pairs(content: bytes) -> Iterator[tuple[str, str]]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise CredentialError("it is not a text file in UTF-8") from None
-    for line in text.split("\n"):
-        fields = line.removesuffix("\r").removeprefix("#HttpOnly_").split("\t")
-        if len(fields) == 7 and not fields[0].startswith("#"):
-            domain = fields[0].lstrip(".").lower()
-            if domain == "bilibili.com" or domain.endswith(".bilibili.com"):
-                yield fields[5], fields[6]
+def _from_file(path: str | os.PathLike[str]) -> Credential | str:
+    name = os.fsdecode(path)
+    if is_login(name):  # which an OSError would show
+        return "this is a login, and not the name of a file: Credential.parse reads it"
+    with open(path, "rb") as file:
+        content = file.read()
+    encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
+    made = _parsed(content.decode(encoding, "replace"))
+    return f"{name}: {made}" if isinstance(made, str) else made
 
 
 def _from_environ(environ: Mapping[str, str]) -> Credential | str:
-    there = {
-        name for name in ("BILI_COOKIE", "BILI_ACCESS_KEY", *_ENVIRONMENT) if environ.get(name)
-    }
-    ways = [name for name in ("BILI_COOKIE", "BILI_ACCESS_KEY") if name in there] + sorted(
-        there & _ENVIRONMENT.keys()
-    )[-1:]
+    names = ("BILI_COOKIE", "BILI_ACCESS_KEY", *_ENVIRONMENT)
+    texts = {name: text for name in names if (text := clean(environ.get(name, "")))}
+    parts = sorted(texts.keys() & set(_ENVIRONMENT))
+    ways = [name for name in ("BILI_COOKIE", "BILI_ACCESS_KEY") if name in texts] + parts[-1:]
     if len(ways) > 1:
         return f"{' and '.join(ways)} are both set: unset all but one way"
-    if "BILI_COOKIE" in there:
-        return _from_pairs(_header_pairs, environ["BILI_COOKIE"], "BILI_COOKIE: it has no SESSDATA")
-    if "BILI_ACCESS_KEY" in there:
-        return _build({"access_key": environ["BILI_ACCESS_KEY"]})
-    if ways and "BILI_SESSDATA" not in there:
-        return f"{ways[0]} is set, but BILI_SESSDATA is not"
     if not ways:
         return "no credential in the environment: set BILI_COOKIE, BILI_SESSDATA or BILI_ACCESS_KEY"
-    return _build({part: environ[name] for name, part in _ENVIRONMENT.items() if name in there})
+    if parts and "BILI_SESSDATA" not in texts:
+        return f"{ways[0]} is set, but BILI_SESSDATA is not"
+    cookie = texts.get("BILI_COOKIE")
+    made = _parsed(cookie) if cookie else _from_cookies(texts)
+    return f"{ways[0]}: {made}" if isinstance(made, str) else made

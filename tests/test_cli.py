@@ -448,7 +448,7 @@ def test_a_cookie_given_in_place_of_a_path_is_not_repeated(run: Run) -> None:
     ended = run("whoami", "--cookies-txt", "SESSDATA=pasted")
 
     assert ended.code == 2
-    assert "No such file" in ended.err
+    assert "not the name of a file" in ended.err
     assert "pasted" not in ended.err
 
 

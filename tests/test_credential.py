@@ -32,6 +32,8 @@ UNSAFE = {
     "NUL": "a\0b",
     "a semicolon": "a;b",
     "a space": "a b",
+    "a quotation mark": 'a"b',
+    "a backslash": "a\\b",
     "a control character": "a\tb",
     "not ASCII": "aéb",
     "is empty": "",
@@ -132,7 +134,7 @@ def test_a_value_that_no_cookie_can_hold_is_refused_by_its_name_and_not_shown(
     assert "s3cret" not in repr(caught.value)
 
 
-@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\0b", "a;b", "a b", "", "aéb"])
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\0b", "a;b", "a b", 'a"b', "a\\b", "", "aéb"])
 def test_the_refusal_says_what_is_wrong(text: str) -> None:
     name = next(name for name, unsafe in UNSAFE.items() if unsafe == text)
     with pytest.raises(CredentialError, match=name):
@@ -175,7 +177,7 @@ def test_a_dede_user_id_of_zero_counts_as_absent() -> None:
 
 
 def test_a_raw_comma_in_sessdata_becomes_percent_2c_and_nothing_else_changes() -> None:
-    given = "aB,17%2c%2C*%2A!\"#$&'()+/:=?@[\\]^_`{|}~%"
+    given = "aB,17%2c%2C*%2A!#$&'()+/:=?@[]^_`{|}~%"
     assert Credential(sessdata=given).sessdata == given.replace(",", "%2C")
 
 
@@ -238,11 +240,10 @@ def test_a_cookie_header_with_sessdata_alone_is_enough() -> None:
 @pytest.mark.parametrize(
     ("header", "says"),
     [
-        ("", "no SESSDATA"),
+        ("", "nothing is in it"),
         ("DedeUserID=1; bili_jct=s3cret", "no SESSDATA"),
         ("SESSDATA", "SESSDATA|sessdata"),
         ("SESSDATA=", "sessdata: is empty"),
-        ("sessdata=s3cret", "no SESSDATA"),
         ("SESSDATA=s3cret; bili_jct=", "bili_jct: is empty"),
         ("SESSDATA=s3cret; DedeUserID=", "dede_user_id"),
         ("SESSDATA=s3cret; DedeUserID=-1", "dede_user_id"),
@@ -253,8 +254,8 @@ def test_a_cookie_header_with_sessdata_alone_is_enough() -> None:
         ("SESSDATA=s3cret; DedeUserID=s3cret", "dede_user_id"),
         ("SESSDATA=s3cret1; SESSDATA=s3cret2", "SESSDATA: is there twice"),
         ("SESSDATA=s3cret; bili_jct=s3cret1; bili_jct=s3cret2", "bili_jct: is there twice"),
-        ("SESSDATA=s3cret\r\nX-Evil: s3cret", "sessdata: holds CR"),
-        ("SESSDATA=s3cret\n", "sessdata: holds LF"),
+        ("SESSDATA=s3cret\r\nX-Evil", "SESSDATA: it seems to go on in the next line"),
+        ("SESSDATA=s3cret\vX-Evil: s3cret", "sessdata: holds a control character"),
         ("SESSDATA=s3cret s3cret", "sessdata: holds a space"),
         ('SESSDATA="s3crét"', "sessdata: holds a character that is not ASCII"),
     ],
@@ -352,14 +353,14 @@ def test_cookies_of_bilibili_and_its_subdomains_are_read(file: Path, domain: str
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "no SESSDATA"),
-        (b"\0" * 100, "no SESSDATA"),
-        (b"\xff\xfe" + "\n".join(OURS).encode("utf-16-le"), "UTF-8"),
-        ("密码".encode("gbk"), "UTF-8"),
-        (b".bilibili.com\tTRUE\t/\tFALSE\t0\tSESSDATA", "no SESSDATA"),
+        (b"", "nothing is in it"),
+        (b"\0" * 100, "one word of 100 characters"),
+        ("密码".encode("gbk"), "one word"),
+        (b".bilibili.com\tTRUE\t/\tFALSE\t0\tSESSDATA", "sessdata: is empty"),
+        (OURS[2].encode(), "no SESSDATA"),
         (line("SESSDATA", "").encode(), "sessdata: is empty"),
         (line("SESSDATA", "s3c ret").encode(), "sessdata: holds a space"),
-        (line("SESSDATA", "s3cret\r").encode() + b"\r\n", "sessdata: holds CR"),
+        (line("SESSDATA", "s3c\rret").encode() + b"\r\n", "sessdata: holds CR"),
         ((OURS[0] + "\n" + line("SESSDATA", "s3cret")).encode(), "SESSDATA: is there twice"),
         ((OURS[0] + "\n" + line("DedeUserID", "x")).encode(), "dede_user_id"),
     ],
@@ -422,7 +423,7 @@ def test_the_environment_gives_a_credential_in_one_of_three_ways(
         ({"BILI_JCT": JCT, "BILI_DEDE_USER_ID": str(MID)}, "BILI_SESSDATA is not"),
         ({"BILI_COOKIE": f"bili_jct={JCT}"}, "BILI_COOKIE.*no SESSDATA"),
         ({"BILI_COOKIE": f"SESSDATA={SESSDATA} x"}, "sessdata: holds a space"),
-        (THREE | {"BILI_JCT": f"{JCT}\n"}, "bili_jct: holds LF"),
+        (THREE | {"BILI_JCT": f"{JCT}\n{JCT}"}, "bili_jct: holds LF"),
         (THREE | {"BILI_DEDE_USER_ID": f"-{MID}"}, "dede_user_id"),
         ({"BILI_ACCESS_KEY": f"{KEY};"}, "access_key: holds a semicolon"),
     ],
@@ -535,7 +536,7 @@ FAILING: dict[str, tuple[Any, Callable[[Any], object]]] = {
         lambda held: Credential.from_env(held.value),
     ),
     "an environment with a bad part": (
-        THREE | {"BILI_JCT": f"{JCT} "},
+        THREE | {"BILI_JCT": f"{JCT} {JCT}"},
         lambda held: Credential.from_env(held.value),
     ),
     "an environment with a bad cookie": (
@@ -565,7 +566,7 @@ def test_no_failing_way_in_leaves_a_secret_in_the_error_or_in_a_traceback_with_l
 @pytest.mark.parametrize(
     "content",
     [
-        f"{HEADER}",
+        f"{HEADER} x",
         line("SESSDATA", f"{SESSDATA} x"),
         "\n".join((*OURS, line("bili_jct", "s3cret"))),
         OURS[2],

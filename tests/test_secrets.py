@@ -76,7 +76,7 @@ class Vault:
         self._cookie = Credential(
             sessdata="qzSESSx%2C1700000000,qzMIDx*a1_-qzENDx",
             dede_user_id=7,
-            bili_jct='qzJCTx"\\qzCSRFx',
+            bili_jct="qzJCTx'/qzCSRFx",
         )
         self._app = Credential(access_key="qzKEYx+/&=%qzTOKENx")
 
@@ -116,9 +116,15 @@ class Vault:
                 f"SESSDATA=qzSESSx; bili_jct={bad}; DedeUserID=qzMIDx"
             )
             yield lambda bad=bad: Credential.from_env(
-                {"BILI_SESSDATA": "qzSESSx", "BILI_JCT": bad or "qzBADx "}
+                {"BILI_SESSDATA": "qzSESSx", "BILI_JCT": bad or "qzBADx qz"}
             )
             yield lambda bad=bad: Credential.from_env({"BILI_COOKIE": f"qzSESSx={bad}"})
+            yield lambda bad=bad: Credential.parse(bad)
+            yield lambda bad=bad: Credential.parse(
+                json.dumps({"SESSDATA": "qzSESSx", "bili_jct": bad})
+            )
+            yield lambda bad=bad: Credential.from_cookies({"SESSDATA": bad, "bili_jct": "qzJCTx"})
+            yield lambda bad=bad: Credential.from_file(f"SESSDATA={bad}")
         yield lambda: Credential(sessdata="qzSESSx", access_key="qzKEYx")
         yield lambda: Credential(sessdata=b"qzSESSx")  # type: ignore[arg-type]
         yield lambda: Credential(sessdata="qzSESSx", dede_user_id="qzMIDx")  # type: ignore[arg-type]
@@ -132,7 +138,7 @@ class Vault:
     def malformed_file(self, path: Path) -> Iterator[Callable[[], object]]:
         line = ".bilibili.com\tTRUE\t/\tTRUE\t0\t{}\t{}\n"
         for content in (
-            "SESSDATA=qzSESSx",
+            "SESSDATA=qzSESSx qz",
             line.format("bili_jct", "qzJCTx"),
             line.format("SESSDATA", "qzBADx qz"),
         ):
