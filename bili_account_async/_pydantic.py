@@ -22,7 +22,8 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, Val
 from pydantic_core import core_schema as cs
 from typing_extensions import TypedDict  # typing's own is refused by pydantic before Python 3.12
 
-from .errors import SchemaError
+from .credential import Credential
+from .errors import CredentialError, SchemaError
 from .structuring import structure, unstructure
 
 _SAMPLES: dict[Any, object] = {
@@ -36,6 +37,21 @@ _SAMPLES: dict[Any, object] = {
     frozenset: frozenset(),
     Mapping: {},
 }
+_MASK = "***"
+_LOGIN_TEXT = Annotated[
+    str,
+    Field(
+        description="What Credential.parse takes, such as a Cookie header.",
+        json_schema_extra={"format": "password", "writeOnly": True},
+    ),
+]
+_LOGIN_PARTS = Annotated[
+    dict[str, str | int | None],
+    Field(
+        description="Cookies, or a credential's parts, by their names.",
+        json_schema_extra={"writeOnly": True},
+    ),
+]
 
 
 def record_schema(cls: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -76,6 +92,33 @@ def _at(place: tuple[int | str, ...], value: Any) -> Any:
         except (KeyError, IndexError, TypeError):
             break
     return value
+
+
+def credential_schema(handler: GetCoreSchemaHandler) -> CoreSchema:
+    """Return the schema of a Credential: read from an instance, from a text by `Credential.parse`,
+    from a mapping by `Credential.from_cookies`; a mask in JSON, itself in a dump to Python.
+    """
+    return cs.no_info_plain_validator_function(
+        _read_login,
+        json_schema_input_schema=handler.generate_schema(_LOGIN_TEXT | _LOGIN_PARTS),
+        serialization=cs.plain_serializer_function_ser_schema(
+            lambda _: _MASK, return_schema=cs.str_schema(), when_used="json"
+        ),
+    )
+
+
+def _read_login(value: Any) -> Credential:
+    if isinstance(value, Credential):
+        return value
+    try:
+        read = Credential.from_cookies if isinstance(value, Mapping) else Credential.parse
+        return read(value)
+    except CredentialError as error:
+        kind = PydanticCustomError("credential", str(error))
+    del value
+    # The input, which pydantic shows with an error, would be the login.
+    details = InitErrorDetails(type=kind, input=_MASK)
+    raise ValidationError.from_exception_data("Credential", [details])
 
 
 # --- the JSON schema ------------------------------------------------------------------------------

@@ -50,6 +50,11 @@ class Credential:
     Raises `CredentialError`, naming the part, for neither or both, and for a value that no cookie
     can hold. It shows no secret in `repr` and refuses to pickle: hand a name to the other process,
     and look it up there.
+
+    As a pydantic field it takes what `parse` and `from_cookies` take, is `***` in JSON, and shows
+    no value in its own errors. An error of the model around it, or of another member of a union,
+    shows the model's whole input: `ConfigDict(hide_input_in_errors=True)` keeps it out of the
+    error's text, `errors(include_input=False)` out of its details.
     """
 
     sessdata: str | None = attrs.field(default=None, repr=False)
@@ -211,6 +216,12 @@ class Credential:
 
     def _parts(self) -> tuple[object, ...]:
         return self.sessdata, self.dede_user_id, self.bili_jct, self.access_key
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
+        from ._pydantic import credential_schema
+
+        return credential_schema(handler)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
