@@ -1,5 +1,5 @@
-"""Who asks: the owner's credential, the ways to read one, and how secrets are kept out of
-everything that is shown.
+"""The owner's credential, the ways to read one, and how its secrets are kept out of everything that
+is shown.
 
 What people paste is read in `intake.py`; nothing here talks to a server. Every function that meets
 a secret and fails drops its own references to it before it raises, so that a traceback with local
@@ -149,8 +149,8 @@ class Credential:
 
     @property
     def expires_at(self) -> datetime | None:
-        """When the login ends, as SESSDATA's second part tells it (aware, UTC); None if it tells
-        none.
+        """Return when the login ends, as SESSDATA's second part tells it (aware, UTC), or None if
+        it tells none.
         """
         second = [*unquote(self.sessdata or "").split(","), ""][1]
         if not re.fullmatch("[0-9]{1,11}", second):
@@ -159,7 +159,7 @@ class Credential:
 
     @property
     def account_key(self) -> str:
-        """What tells accounts apart without a secret: the mid, else a digest of the secret."""
+        """Return what tells accounts apart without a secret: the mid, else a digest of it."""
         if self.dede_user_id:
             return str(self.dede_user_id)
         secret = self.sessdata or self.access_key or ""
@@ -279,8 +279,8 @@ def _made(made: Credential | str) -> Credential:
 
 
 def _build(parts: Parts | str) -> Credential | str:
-    """The credential of these parts, or what is wrong with them; it raises nothing, so no traceback
-    holds them.
+    """Return the credential of these parts, or what is wrong with them; nothing is raised, so that
+    no traceback holds them.
     """
     if isinstance(parts, str):
         return parts

@@ -1,4 +1,5 @@
-"""What people paste, as the parts of a credential: one small reader a format, tried in order.
+"""Readers of what people paste: from text to the parts of a credential, one small reader a format,
+tried in order.
 
 Pure: no I/O, and no judgement of a value beyond what its format and a damaged paste call for; what
 a cookie can hold is judged by `Credential`. Nothing here raises. What can't be read comes back as a
@@ -66,7 +67,7 @@ _DOUBTS = (
         "access_key: other fields follow it: give its value alone",
     ),
 )
-"""What a value looks like that was damaged on its way, and what to say of it."""
+"""Looks of a value that was damaged on its way to us, and what to say of it."""
 
 
 def clean(text: str) -> str:
@@ -284,4 +285,4 @@ _READERS: dict[str, Callable[[str], list[Cookie] | str | None]] = {
     "the SESSDATA": _bare,
     _PAIRS: _header,
 }
-"""What reads a format, by its name in refusals; None for a text that is not of that format."""
+"""Readers by what refusals call their format; they return None for a text of another format."""

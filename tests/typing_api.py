@@ -262,6 +262,10 @@ def the_credential() -> None:
     assert_type(made.access_key, str | None)
     assert_type(Credential.from_cookie_header("SESSDATA=x"), Credential)
     assert_type(Credential.from_cookies_txt("cookies.txt"), Credential)
+    assert_type(Credential.parse("SESSDATA=x"), Credential)
+    assert_type(Credential.from_file("login.json"), Credential)
+    assert_type(Credential.from_cookies({"SESSDATA": "x", "DedeUserID": 1}), Credential)
+    assert_type(made.expires_at, datetime | None)
     assert_type(Credential.from_env(), Credential)
     assert_type(Credential.from_env({"BILI_ACCESS_KEY": "x"}), Credential)
     Credential("x")  # type: ignore[call-arg]
