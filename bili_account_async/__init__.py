@@ -1,78 +1,56 @@
-"""An asyncio client for one's own Bilibili account: the nine member-centre endpoints, typed and
-rate-limited.
+"""An asyncio client for one's own Bilibili account: nine member-centre endpoints, rate-limited.
 
 Unofficial. It acts only with credentials that the account's owner hands it, at polite default
-rates, and backs off when the server asks. This module is only the public names.
+rates, and backs off when the server asks.
+
+This module is only the public names. Each is read from its own module when it is first asked for,
+so that a program that merely has the package about (pytest, with our plugin) pays nothing for it.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ._version import __version__
-from .call import CallEvent, Reply, RequestEvent
-from .credential import Credential
-from .endpoints import (
-    ENDPOINTS,
-    Auth,
-    Endpoint,
-    Session,
-    clear_sign,
-    get_account_info,
-    get_coin_exp,
-    get_coin_log,
-    get_daily_rewards,
-    get_realname_application,
-    get_realname_status,
-    get_security_info,
-    get_vip_info,
-    update_sign,
-)
-from .errors import (
-    ApiError,
-    BiliError,
-    CredentialError,
-    CredentialMissing,
-    CsrfRejected,
-    EmojiSign,
-    InvalidSign,
-    NotLoggedIn,
-    ProtocolError,
-    RateLimited,
-    RequestTimeout,
-    RiskControlled,
-    SchemaError,
-    SensitiveSign,
-    SignTooLong,
-    TransportError,
-)
-from .hosts import Hosts
-from .limits import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
-from .records import (
-    AccountInfo,
-    BindingInfo,
-    CardType,
-    CoinLog,
-    CoinLogEntry,
-    DailyRewards,
-    OtherSecurity,
-    PasswordLevel,
-    PasswordSafety,
-    RealnameApplication,
-    RealnameApplicationStatus,
-    RealnameStatus,
-    SecurityInfo,
-    Sex,
-    SnsBindings,
-    VipInfo,
-    VipPayType,
-    VipStatus,
-    VipType,
-)
-from .retry import Retry
-from .session import AccountSession, SessionManager, open_session
-from .snapshot import ALL_SECTIONS, AccountSnapshot, Change, fetch_snapshot
-from .structuring import structure, unstructure
 
 if TYPE_CHECKING:
+    from .call import CallEvent, Reply, RequestEvent
+    from .credential import Credential
+    from .endpoints import (
+        ENDPOINTS,
+        Auth,
+        Endpoint,
+        Session,
+        clear_sign,
+        get_account_info,
+        get_coin_exp,
+        get_coin_log,
+        get_daily_rewards,
+        get_realname_application,
+        get_realname_status,
+        get_security_info,
+        get_vip_info,
+        update_sign,
+    )
+    from .errors import (
+        ApiError,
+        BiliError,
+        CredentialError,
+        CredentialMissing,
+        CsrfRejected,
+        EmojiSign,
+        InvalidSign,
+        NotLoggedIn,
+        ProtocolError,
+        RateLimited,
+        RequestTimeout,
+        RiskControlled,
+        SchemaError,
+        SensitiveSign,
+        SignTooLong,
+        TransportError,
+    )
+    from .hosts import Hosts
+    from .limits import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
     from .polling import (
         AccountExpired,
         AccountParked,
@@ -87,6 +65,37 @@ if TYPE_CHECKING:
         SnapshotStore,
         SnapshotTaken,
     )
+    from .records import (
+        AccountInfo,
+        BindingInfo,
+        CardType,
+        ChinaTime,
+        CoinLog,
+        CoinLogEntry,
+        DailyRewards,
+        IsoDay,
+        OtherSecurity,
+        PasswordLevel,
+        PasswordSafety,
+        RealnameApplication,
+        RealnameApplicationStatus,
+        RealnameStatus,
+        SecurityInfo,
+        Sex,
+        SnsBindings,
+        UnixMilliseconds,
+        UnixSeconds,
+        VipInfo,
+        VipPayType,
+        VipStatus,
+        VipType,
+        ZeroOne,
+        api_name,
+    )
+    from .retry import Retry
+    from .session import AccountSession, SessionManager, open_session
+    from .snapshot import ALL_SECTIONS, AccountSnapshot, Change, fetch_snapshot
+    from .structuring import structure, unstructure
 
 __all__ = [
     "ALL_SECTIONS",
@@ -106,6 +115,7 @@ __all__ = [
     "CardType",
     "Change",
     "Changed",
+    "ChinaTime",
     "CoinLog",
     "CoinLogEntry",
     "Credential",
@@ -118,6 +128,7 @@ __all__ = [
     "HostState",
     "Hosts",
     "InvalidSign",
+    "IsoDay",
     "Limiter",
     "Limits",
     "MemoryStore",
@@ -153,11 +164,15 @@ __all__ = [
     "SnapshotTaken",
     "SnsBindings",
     "TransportError",
+    "UnixMilliseconds",
+    "UnixSeconds",
     "VipInfo",
     "VipPayType",
     "VipStatus",
     "VipType",
+    "ZeroOne",
     "__version__",
+    "api_name",
     "clear_sign",
     "fetch_snapshot",
     "get_account_info",
@@ -174,13 +189,48 @@ __all__ = [
     "update_sign",
 ]
 
+_MODULES = {
+    "call": "CallEvent Reply RequestEvent",
+    "credential": "Credential",
+    "endpoints": (
+        "Auth ENDPOINTS Endpoint Session clear_sign get_account_info get_coin_exp "
+        "get_coin_log get_daily_rewards get_realname_application get_realname_status "
+        "get_security_info get_vip_info update_sign"
+    ),
+    "errors": (
+        "ApiError BiliError CredentialError CredentialMissing CsrfRejected EmojiSign "
+        "InvalidSign NotLoggedIn ProtocolError RateLimited RequestTimeout RiskControlled "
+        "SchemaError SensitiveSign SignTooLong TransportError"
+    ),
+    "hosts": "Hosts",
+    "limits": "HostState Limiter Limits Permit RateLimit ScopeState",
+    "polling": (
+        "AccountExpired AccountParked AccountState AccountStatus Changed MemoryStore "
+        "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken"
+    ),
+    "records": (
+        "AccountInfo BindingInfo CardType ChinaTime CoinLog CoinLogEntry DailyRewards IsoDay "
+        "OtherSecurity PasswordLevel PasswordSafety RealnameApplication "
+        "RealnameApplicationStatus RealnameStatus SecurityInfo Sex SnsBindings "
+        "UnixMilliseconds UnixSeconds VipInfo VipPayType VipStatus VipType ZeroOne api_name"
+    ),
+    "retry": "Retry",
+    "session": "AccountSession SessionManager open_session",
+    "snapshot": "ALL_SECTIONS AccountSnapshot Change fetch_snapshot",
+    "structuring": "structure unstructure",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+"""The module that each public name is read from."""
+
 
 def __getattr__(name: str) -> object:
-    """The Poller and its events are read when they are first asked for: most
-    programs poll nothing.
-    """
-    if name in __all__:
-        from . import polling
+    """Read a public name from its module, and keep it here."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+    return value
 
-        return getattr(polling, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return __all__

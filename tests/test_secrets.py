@@ -357,6 +357,7 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
                     calls: list[Awaitable[object]] = [CALLS[endpoint](me) for endpoint in endpoints]
                     calls.append(me.call_raw(bili.ENDPOINTS["get_account_info"]))
                     calls.append(fetch_snapshot(me, sections=["vip_info"], strict=True))
+                    calls.append(bili.update_sign(me, f"a\t{vault.echo(kind)!r:.40}"))
                     await asyncio.gather(
                         *(shown.provoke(f"{name}, {kind}", call) for call in calls)
                     )
@@ -386,7 +387,7 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
     assert shown.leaks == set()
     raised_by_a_call = {
         value
-        for name, value in vars(bili).items()
+        for value in (getattr(bili, name) for name in bili.__all__)
         if isinstance(value, type)
         and issubclass(value, BiliError)
         and value not in (BiliError, CredentialError)
@@ -507,7 +508,7 @@ def test_an_observer_that_raises_is_logged_without_secrets(watch: Watch) -> None
 def test_the_help_of_the_package_shows_nothing_of_the_environment() -> None:
     code = (
         "import pydoc, bili_account_async as b\n"
-        "for thing in filter(callable, vars(b).values()):\n"
+        "for thing in filter(callable, (getattr(b, name) for name in dir(b))):\n"
         "    print(pydoc.render_doc(thing, renderer=pydoc.plaintext))"
     )
     there = os.environ | {"BILI_COOKIE": "SESSDATA=planted-in-the-environment"}
