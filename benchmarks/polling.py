@@ -24,7 +24,6 @@ from typing import Any
 import orjson
 
 from bili_account_async import (
-    ENDPOINTS,
     AccountSession,
     Credential,
     Hosts,
@@ -39,6 +38,7 @@ from bili_account_async import (
 )
 from bili_account_async.polling import WORKERS
 from bili_account_async.sandbox import Sandbox
+from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF
 from bili_account_async.transport import RawReply
 from bili_account_async.wire import Decoder, Request
 from tests.virtual import VirtualLoop
@@ -49,13 +49,10 @@ from .server import SAMPLES
 EVERY = timedelta(minutes=10)
 INTERVAL = EVERY.total_seconds()
 WIDE_LIMITS = Limits(host=WIDE, account=WIDE, concurrency=None)
-SECTIONS = {
-    endpoint.path: name.removeprefix("get_")
-    for name, endpoint in ENDPOINTS.items()
-    if endpoint.method == "GET"
-}
+SECTIONS = {endpoint.path: section for section, endpoint in ENDPOINT_OF.items()}
 BODIES = {
-    path: (SAMPLES / f"get_{section}.json").read_bytes() for path, section in SECTIONS.items()
+    endpoint.path: (SAMPLES / f"{endpoint.name}.json").read_bytes()
+    for endpoint in ENDPOINT_OF.values()
 }
 
 
@@ -223,8 +220,7 @@ async def memory(
 
 RECORDS = {
     endpoint.name: Decoder(endpoint).decode(orjson.loads(BODIES[endpoint.path]))[0]
-    for endpoint in ENDPOINTS.values()
-    if endpoint.method == "GET"
+    for endpoint in ENDPOINT_OF.values()
 }
 
 

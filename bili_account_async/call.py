@@ -440,14 +440,12 @@ class Call(Generic[T]):
         )
         if isinstance(envelope, BiliError):
             return Outcome(envelope, reply)
-        decoded = self.route.decoder.decode(envelope)
+        decoded = self.route.decoder.decode(envelope, redact)
         if isinstance(decoded, BiliError):
             return Outcome(decoded, reply)
         outcome: Outcome[T] = Outcome(None, reply)
-        outcome.record, outcome.payload, unknown = decoded
-        outcome.unknown_fields = unknown
-        if unknown:
-            outcome.unknown_fields = tuple(redact("\0".join(unknown)).split("\0"))
+        outcome.record, outcome.payload, outcome.unknown_fields = decoded
+        if outcome.unknown_fields:
             self.engine.log_unknown_fields(self.endpoint.name, outcome.unknown_fields)
         return outcome
 

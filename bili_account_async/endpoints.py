@@ -27,6 +27,7 @@ from .records import (
 )
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 HostName = Literal["api", "www", "passport"]
 Part = Literal["sessdata", "dede_user_id", "bili_jct"]
 
@@ -51,8 +52,8 @@ def _parts(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 @attrs.frozen
 class Auth:
-    """Which credential parts an endpoint needs: `cookie` names those of a cookie, `access_key` says
-    if a token will do.
+    """The credential parts that an endpoint needs: `cookie` names those of a cookie, `access_key`
+    says if a token will do.
 
     A POST whose `cookie` names `bili_jct` sends it as the form field `csrf`, which is how the API
     checks it.
@@ -66,7 +67,7 @@ class Auth:
     access_key: bool = True
 
     def missing_from(self, credential: Credential) -> str | None:
-        """What the credential lacks, as words for an error; None if it will do."""
+        """Return what the credential lacks, in words for an error; None if it will do."""
         if credential.access_key:
             return None if self.access_key else "a cookie login (it takes no access_key)"
         lacks = [part for part in self.cookie if getattr(credential, part) is None]
@@ -88,7 +89,7 @@ def _check_result(owner: object, attribute: object, value: object) -> None:
 
 
 @attrs.frozen(cache_hash=True)
-class Endpoint(Generic[T]):
+class Endpoint(Generic[T_co]):
     """One endpoint as data; `await session.call(endpoint)` gives a `returns`.
 
     `result` is where the payload stands in the reply; `returns` is anything that `structure` can
@@ -101,7 +102,7 @@ class Endpoint(Generic[T]):
     host: HostName = attrs.field(validator=_one_of("api", "www", "passport"))
     path: str = attrs.field(validator=_check_path)
     auth: Auth = attrs.field(validator=attrs.validators.instance_of(Auth))
-    returns: type[T]
+    returns: type[T_co]
     result: tuple[str, ...] = attrs.field(default=("data",), validator=_check_result)
 
 
@@ -114,8 +115,8 @@ class Session(Protocol):
         self,
         endpoint: Endpoint[T],
         *,
-        params: Mapping[str, str] | None = None,
-        form: Mapping[str, str] | None = None,
+        params: Mapping[str, str | int] | None = None,
+        form: Mapping[str, str | int] | None = None,
         timeout: float | None = None,
     ) -> T: ...
 
@@ -199,46 +200,44 @@ ENDPOINTS: Mapping[str, Endpoint[Any]] = MappingProxyType(
 
 
 async def get_account_info(session: Session, *, timeout: float | None = None) -> AccountInfo:
-    """The account's profile."""
+    """Return the account's profile."""
     return await session.call(_ACCOUNT_INFO, timeout=timeout)
 
 
 async def get_daily_rewards(session: Session, *, timeout: float | None = None) -> DailyRewards:
-    """What brought experience today."""
+    """Return what brought experience today."""
     return await session.call(_DAILY_REWARDS, timeout=timeout)
 
 
 async def get_coin_exp(session: Session, *, timeout: float | None = None) -> int:
-    """Today's experience from tipping coins, up to date. Needs a cookie with DedeUserID."""
+    """Return today's experience from tipping coins, up to date. Needs a cookie with DedeUserID."""
     return await session.call(_COIN_EXP, timeout=timeout)
 
 
 async def get_vip_info(session: Session, *, timeout: float | None = None) -> VipInfo:
-    """The membership. Needs a cookie."""
+    """Return the membership. Needs a cookie."""
     return await session.call(_VIP_INFO, timeout=timeout)
 
 
 async def get_security_info(session: Session, *, timeout: float | None = None) -> SecurityInfo:
-    """What is bound to the account, and how safe it is. A cookie needs DedeUserID."""
+    """Return what is bound to the account, and how safe it is. A cookie needs DedeUserID."""
     return await session.call(_SECURITY_INFO, timeout=timeout)
 
 
 async def get_realname_status(session: Session, *, timeout: float | None = None) -> RealnameStatus:
-    """Whether the account is certified with a real name."""
+    """Return the real-name status: whether the account is certified."""
     return await session.call(_REALNAME_STATUS, timeout=timeout)
 
 
 async def get_realname_application(
     session: Session, *, timeout: float | None = None
 ) -> RealnameApplication:
-    """The application for real-name certification, with name and card number
-    masked by the server.
-    """
+    """Return the application for real-name certification; the server masks name and card number."""
     return await session.call(_REALNAME_APPLICATION, timeout=timeout)
 
 
 async def get_coin_log(session: Session, *, timeout: float | None = None) -> CoinLog:
-    """The coin balance's changes of the last week."""
+    """Return the coin balance's changes of the last week."""
     return await session.call(_COIN_LOG, timeout=timeout)
 
 

@@ -34,11 +34,11 @@ import orjson
 
 from ._seam import Seam
 from .credential import Credential
-from .endpoints import ENDPOINTS, HostName
+from .endpoints import HostName
 from .errors import BiliError, CredentialMissing, NotLoggedIn, RateLimited, RiskControlled
 from .limits import PAUSE_MIN
 from .session import AccountSession, SessionManager
-from .snapshot import ALL_SECTIONS, AccountSnapshot, Change, fetch_snapshot
+from .snapshot import ALL_SECTIONS, SECTIONS, AccountSnapshot, Change, fetch_snapshot
 from .structuring import structure, unstructure
 
 WORKERS = 64
@@ -54,7 +54,6 @@ _LAGS = 10_000
 _HAIR = 1e-6
 _LONGEST = timedelta(days=366)
 _COMPLAIN_EVERY = 60.0
-_SECTIONS = tuple(sorted(ALL_SECTIONS))
 _NOT_RUNNING = "this Poller does not run: use it inside its `async with Poller(manager) as poller:`"
 _log = logging.getLogger("bili_account_async")
 
@@ -185,7 +184,7 @@ class MemoryStore:
         taken_at = datetime.fromisoformat(values.pop("taken_at"))
         return AccountSnapshot(
             taken_at=taken_at,
-            **{name: structure(_returns(name), value) for name, value in values.items()},
+            **{name: structure(SECTIONS[name].returns, value) for name, value in values.items()},
         )
 
     async def save(self, account: str, snapshot: AccountSnapshot) -> None:
@@ -197,10 +196,6 @@ class MemoryStore:
 
     async def forget(self, account: str) -> None:
         self._kept.pop(account, None)
-
-
-def _returns(section: str) -> type[Any]:
-    return ENDPOINTS[f"get_{section}"].returns
 
 
 # --- the poller -----------------------------------------------------------------------------------
@@ -619,6 +614,7 @@ class Poller:
                 taken_at=rest.taken_at,
                 failures={**failures, **rest.failures},
                 skipped=snapshot.skipped,
+                sections=snapshot.sections,
                 **(_sections_of(snapshot) | _sections_of(rest)),
             )
         return snapshot
@@ -766,7 +762,7 @@ class Poller:
         self, name: str, credential: Credential, sections: frozenset[str]
     ) -> AccountSession:
         session = self._manager.session(credential, label=name)
-        lacks = [ENDPOINTS[f"get_{section}"].auth.missing_from(credential) for section in sections]
+        lacks = [SECTIONS[section].auth.missing_from(credential) for section in sections]
         if all(lacks):
             raise CredentialMissing(
                 f"account {name!r}: its credential lacks {lacks[0]}, so no section can be asked for"
@@ -776,7 +772,7 @@ class Poller:
     def _count(self, account: _Account, sign: int) -> None:
         """Keep the books on how many calls a second all accounts need of each host."""
         for section in account.sections:
-            endpoint = ENDPOINTS[f"get_{section}"]
+            endpoint = SECTIONS[section]
             if not endpoint.auth.missing_from(account.session._account.credential):
                 self._demand[endpoint.host] += sign / account.every
         self._recounted = True
@@ -819,7 +815,9 @@ def _is_pause(error: BiliError) -> TypeGuard[RateLimited]:
 
 
 def _sections_of(snapshot: AccountSnapshot) -> dict[str, Any]:
-    return {name: value for name in _SECTIONS if (value := getattr(snapshot, name)) is not None}
+    return {
+        name: value for name in sorted(SECTIONS) if (value := getattr(snapshot, name)) is not None
+    }
 
 
 def _interval(every: timedelta) -> float:

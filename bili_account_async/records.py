@@ -1,9 +1,9 @@
-"""What the endpoints return: attrs records and open enums. No parsing here: `structuring.py` reads
+"""What the endpoints return: attrs records and open enums. No parsing here: `structuring` reads
 these classes.
 
 Records are frozen, slotted, keyword-only, hashable and picklable. A field carries the API's name,
-except where `wire` gives another. A field whose JSON form differs from its Python type has one of
-the `Annotated` types below.
+except where `api_name` gives another. A field whose JSON form differs from its Python type has one
+of the `Annotated` types below.
 """
 
 from collections.abc import Iterable
@@ -15,17 +15,26 @@ from typing import Annotated, Any
 import attrs
 
 ZeroOne = Annotated[bool, "0 or 1 on the wire"]
-IsoDay = Annotated[date | None, "YYYY-MM-DD on the wire, empty for none"]
-UnixMilliseconds = Annotated[
-    datetime | None, "milliseconds since 1970 on the wire, 0 for none; UTC here"
+IsoDay = Annotated[date | None, "YYYY-MM-DD on the wire; empty or 0001-01-01 for none"]
+UnixSeconds = Annotated[
+    datetime | None, "seconds since 1970 on the wire, 0 or Go's zero time for none; UTC here"
 ]
-NULL_IS_EMPTY = "null on the wire is an empty list"
+UnixMilliseconds = Annotated[
+    datetime | None, "milliseconds since 1970 on the wire, 0 or Go's zero time for none; UTC here"
+]
 ChinaTime = Annotated[datetime, "YYYY-MM-DD HH:MM:SS on the wire, China Standard Time; UTC+8 here"]
+IsoTime = Annotated[datetime, "ISO 8601 with its zone on the wire; UTC here"]
 
 
-def wire(name: str) -> Any:
-    """A field that the API calls `name`."""
+def api_name(name: str) -> Any:
+    """Return a field that the API calls `name`."""
     return attrs.field(metadata={"wire": name})
+
+
+# Metadata of a field that the API may leave out, or send as null, where it is empty: what it reads
+# as then. It is no default: who makes a record in Python gives every field.
+_ABSENT_IS_EMPTY = {"absent": ""}
+_ABSENT_IS_NONE = {"absent": None}
 
 
 class _OpenEnumType(EnumType):
@@ -39,7 +48,7 @@ class _OpenEnumType(EnumType):
         return super().__call__(value, *args, **kwargs)
 
 
-class _OpenEnum(Enum):
+class OpenEnum(Enum):
     """A server grows new codes without notice: each becomes a member that keeps its value and is
     not remembered.
     """
@@ -69,15 +78,15 @@ class _OpenEnum(Enum):
         return self._name_ in type(self).__members__
 
 
-class _OpenInt(_OpenEnum, IntEnum, metaclass=_OpenEnumType):
+class OpenInt(OpenEnum, IntEnum, metaclass=_OpenEnumType):
     pass
 
 
-class _OpenStr(_OpenEnum, StrEnum, metaclass=_OpenEnumType):
+class OpenStr(OpenEnum, StrEnum, metaclass=_OpenEnumType):
     pass
 
 
-class Sex(_OpenStr):
+class Sex(OpenStr):
     """`sex` of account info."""
 
     MALE = "男"
@@ -85,7 +94,7 @@ class Sex(_OpenStr):
     SECRET = "保密"  # noqa: S105 - what the API calls an undisclosed sex
 
 
-class VipType(_OpenInt):
+class VipType(OpenInt):
     """`vip_type` of VIP info."""
 
     NONE = 0
@@ -93,7 +102,7 @@ class VipType(_OpenInt):
     ANNUAL = 2
 
 
-class VipStatus(_OpenInt):
+class VipStatus(OpenInt):
     """`vip_status` of VIP info.
 
     FROZEN: the IP address changed too often; LOCKED: the account is at high risk.
@@ -105,14 +114,14 @@ class VipStatus(_OpenInt):
     LOCKED = 3
 
 
-class VipPayType(_OpenInt):
+class VipPayType(OpenInt):
     """`vip_pay_type` of VIP info: whether the membership was bought."""
 
     UNPAID = 0
     PAID = 1
 
 
-class PasswordLevel(_OpenInt):
+class PasswordLevel(OpenInt):
     """`pwd_level` of security info."""
 
     WEAK = 1
@@ -120,21 +129,21 @@ class PasswordLevel(_OpenInt):
     STRONG = 3
 
 
-class RealnameStatus(_OpenInt):
+class RealnameStatus(OpenInt):
     """`status` of real-name status."""
 
     UNCERTIFIED = 0
     CERTIFIED = 1
 
 
-class RealnameApplicationStatus(_OpenInt):
+class RealnameApplicationStatus(OpenInt):
     """`status` of real-name application; its numbers differ from those of `RealnameStatus`."""
 
     CERTIFIED = 1
     UNCERTIFIED = 3
 
 
-class CardType(_OpenInt):
+class CardType(OpenInt):
     """`card_type` of real-name application."""
 
     ID_CARD = 0
@@ -145,7 +154,7 @@ class CardType(_OpenInt):
     OTHER = 6
 
 
-class _Record:
+class Record:
     """What `structuring` may fill field by field.
 
     It has the place for weak references, and records their fields.
@@ -161,7 +170,7 @@ class _Record:
 
 
 @attrs.frozen(kw_only=True)
-class AccountInfo(_Record):
+class AccountInfo(Record):
     """The account's profile, from account info."""
 
     mid: int
@@ -169,18 +178,18 @@ class AccountInfo(_Record):
     """Nickname."""
     userid: str
     """User name, the one that can't be changed."""
-    sign: str
-    birthday: IsoDay
+    sign: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
+    birthday: IsoDay = attrs.field(metadata=_ABSENT_IS_NONE)
     """None if the account gave none."""
     sex: Sex
     nick_free: bool
     """True if no nickname was ever set."""
-    rank: str
+    rank: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
     """Member rank as a text for a person, never parsed."""
 
 
 @attrs.frozen(kw_only=True)
-class DailyRewards(_Record):
+class DailyRewards(Record):
     """What brought experience, from daily rewards.
 
     `login`, `watch` and `share` count today (5 each).
@@ -201,13 +210,13 @@ class DailyRewards(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class VipInfo(_Record):
+class VipInfo(Record):
     """The membership, from VIP info."""
 
     mid: int
     vip_type: VipType
     vip_status: VipStatus
-    vip_due_date: UnixMilliseconds
+    vip_due_date: UnixMilliseconds = attrs.field(metadata=_ABSENT_IS_NONE)
     """When it ends or ended; None for an account that never was a member."""
     vip_pay_type: VipPayType
     theme_type: int
@@ -215,12 +224,12 @@ class VipInfo(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class BindingInfo(_Record):
+class BindingInfo(Record):
     """What is bound to the account, from security info."""
 
-    hide_tel: str
+    hide_tel: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
     """Telephone number, masked by the server."""
-    hide_mail: str
+    hide_mail: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
     """Mail address, masked by the server."""
     bind_tel: bool
     bind_mail: bool
@@ -232,10 +241,10 @@ class BindingInfo(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class PasswordSafety(_Record):
+class PasswordSafety(Record):
     """How safe the password is, from security info. The scores go from 0 to 100."""
 
-    score: int = wire("Score")
+    score: int = api_name("Score")
     """The old score; `score_new` replaced it."""
     score_new: int
     pwd_level: PasswordLevel
@@ -244,7 +253,7 @@ class PasswordSafety(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class SnsBindings(_Record):
+class SnsBindings(Record):
     """Other networks whose login opens this account, from security info."""
 
     weibo_bind: ZeroOne
@@ -253,15 +262,15 @@ class SnsBindings(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class OtherSecurity(_Record):
+class OtherSecurity(Record):
     """The rest of security info."""
 
-    skip_verify: bool = wire("skipVerify")
+    skip_verify: bool = api_name("skipVerify")
     """Nobody knows what it means."""
 
 
 @attrs.frozen(kw_only=True)
-class SecurityInfo(_Record):
+class SecurityInfo(Record):
     """All of security info."""
 
     account_info: BindingInfo
@@ -271,38 +280,39 @@ class SecurityInfo(_Record):
 
 
 @attrs.frozen(kw_only=True)
-class RealnameApplication(_Record):
+class RealnameApplication(Record):
     """The application for real-name certification.
 
     Name and card number come masked by the server.
     """
 
     status: RealnameApplicationStatus
-    remark: str
+    remark: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
     """Why it was turned down, usually empty."""
-    realname: str
-    card: str
-    card_type: CardType
+    realname: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
+    card: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
+    card_type: CardType | None = attrs.field(metadata=_ABSENT_IS_NONE)
+    """None if no document was handed in."""
 
 
 @attrs.frozen(kw_only=True)
-class CoinLogEntry(_Record):
+class CoinLogEntry(Record):
     """One change of the coin balance."""
 
     time: ChinaTime
     delta: Decimal
     """Coins: positive came in, negative went out; exact."""
-    reason: str
+    reason: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
 
 
 _EXACT = Context(prec=1000)
 
 
 @attrs.frozen(kw_only=True)
-class CoinLog(_Record):
+class CoinLog(Record):
     """The coin balance's changes of the last week, newest first, from the coin log."""
 
-    entries: Annotated[tuple[CoinLogEntry, ...], NULL_IS_EMPTY] = wire("list")
+    entries: tuple[CoinLogEntry, ...] = attrs.field(metadata={"absent": (), "wire": "list"})
     count: int
     """How many entries the server says there are."""
 

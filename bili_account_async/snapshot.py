@@ -1,6 +1,9 @@
-"""All that an account's GET endpoints tell, fetched at once; and what changed between two such
-snapshots.
+"""An account's sections, fetched at once; and what changed between two such snapshots.
+
+Which endpoints are sections, the fields of `AccountSnapshot` say.
 """
+
+# ruff: noqa: RUF009 - `_section` makes a field, as `attrs.field` does
 
 from __future__ import annotations
 
@@ -13,29 +16,32 @@ from typing import Any
 
 import attrs
 
-from .endpoints import ENDPOINTS, Session
-from .errors import BiliError, CredentialMissing, NotLoggedIn, RiskControlled
+from .endpoints import ENDPOINTS, Endpoint, Session
+from .errors import BiliError, CredentialMissing, NotLoggedIn, RiskControlled, TransportError
 from .records import (
     AccountInfo,
     CoinLog,
     DailyRewards,
+    IsoTime,
     RealnameApplication,
     RealnameStatus,
     SecurityInfo,
     VipInfo,
 )
 
-_SECTIONS = {
-    name.removeprefix("get_"): endpoint
-    for name, endpoint in ENDPOINTS.items()
-    if endpoint.method == "GET"
-}
-ALL_SECTIONS: frozenset[str] = frozenset(_SECTIONS)
-"""The names of a snapshot's sections."""
-
 
 def _read_only(failures: Mapping[str, BiliError]) -> Mapping[str, BiliError]:
     return MappingProxyType(dict(failures))
+
+
+def _told(failures: Mapping[str, BiliError]) -> dict[str, tuple[type, str]]:
+    """Return what makes failures equal: the same classes and texts."""
+    return {section: (type(error), str(error)) for section, error in failures.items()}
+
+
+def _section(endpoint: str) -> Any:
+    """Return a field that holds what the endpoint of this name returns."""
+    return attrs.field(default=None, metadata={"endpoint": ENDPOINTS[endpoint]})
 
 
 @attrs.frozen(kw_only=True)
@@ -53,43 +59,49 @@ class Change:
 class AccountSnapshot:
     """An account at one time.
 
-    A section is None when it failed, was skipped, or was not asked for.
+    A section is None when it failed, was skipped, or was not asked for. Its field names the
+    endpoint that it comes from: an endpoint that no field names is no section.
     """
 
-    taken_at: datetime
+    taken_at: IsoTime
     """When the last section had come; aware, UTC."""
-    account_info: AccountInfo | None = None
-    daily_rewards: DailyRewards | None = None
-    coin_exp: int | None = None
-    vip_info: VipInfo | None = None
-    security_info: SecurityInfo | None = None
-    realname_status: RealnameStatus | None = None
-    realname_application: RealnameApplication | None = None
-    coin_log: CoinLog | None = None
-    failures: Mapping[str, BiliError] = attrs.field(factory=dict, converter=_read_only)
-    """The sections that failed, and why."""
+    account_info: AccountInfo | None = _section("get_account_info")
+    daily_rewards: DailyRewards | None = _section("get_daily_rewards")
+    coin_exp: int | None = _section("get_coin_exp")
+    vip_info: VipInfo | None = _section("get_vip_info")
+    security_info: SecurityInfo | None = _section("get_security_info")
+    realname_status: RealnameStatus | None = _section("get_realname_status")
+    realname_application: RealnameApplication | None = _section("get_realname_application")
+    coin_log: CoinLog | None = _section("get_coin_log")
+    failures: Mapping[str, BiliError] = attrs.field(factory=dict, converter=_read_only, eq=_told)
+    """The sections that failed, and why. Errors of the same class and text count as equal."""
     skipped: frozenset[str] = frozenset()
     """The sections that the credential can't ask for."""
+    sections: frozenset[str] = attrs.field(
+        factory=lambda: ALL_SECTIONS, repr=lambda names: str(sorted(names))
+    )
+    """The sections that were asked for."""
 
     @property
     def complete(self) -> bool:
-        """Whether every section that was asked for is there."""
-        return not self.failures and not self.skipped
+        """True if every one of `sections` is there."""
+        return all(getattr(self, section, None) is not None for section in self.sections)
 
     def changes_since(self, older: AccountSnapshot) -> tuple[Change, ...]:
-        """What differs from `older`, value by value; a section that is absent in either is no
-        change.
+        """Return what differs from `older`, value by value.
+
+        A section that is absent in either is no change.
 
         New coin-log entries are one change of `coin_log.entries`; entries that only aged out of the
         week are none.
         """
         changes: list[Change] = []
-        for section in _SECTIONS:
+        for section in SECTIONS:
             old, new = getattr(older, section), getattr(self, section)
             if old is not None and new is not None and old != new:
                 changes += (
                     _coin_log_changes(old, new)
-                    if section == "coin_log"
+                    if isinstance(new, CoinLog)
                     else _differences(section, old, new)
                 )
         return tuple(changes)
@@ -103,6 +115,18 @@ class AccountSnapshot:
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.name: getattr(self, field.name) for field in attrs.fields(AccountSnapshot)}
         return _revive, (values | {"failures": dict(self.failures)},)
+
+
+SECTIONS: Mapping[str, Endpoint[Any]] = MappingProxyType(
+    {
+        field.name: field.metadata["endpoint"]
+        for field in attrs.fields(AccountSnapshot)
+        if "endpoint" in field.metadata
+    }
+)
+"""The endpoint of each section."""
+ALL_SECTIONS: frozenset[str] = frozenset(SECTIONS)
+"""The names of a snapshot's sections."""
 
 
 def _revive(values: dict[str, Any]) -> AccountSnapshot:
@@ -123,9 +147,8 @@ def _coin_log_changes(old: CoinLog, new: CoinLog) -> Iterable[Change]:
     # Entries have no id, and two equal ones in one second are both real: compare as multisets.
     known = Counter(old.entries)
     fresh = []
-    for entry in reversed(
-        new.entries
-    ):  # oldest first, so that of equal ones the later is the fresh one
+    # Oldest first, so that of equal ones the later is the fresh one.
+    for entry in reversed(new.entries):
         if known[entry]:
             known[entry] -= 1
         else:
@@ -141,47 +164,72 @@ async def fetch_snapshot(
     strict: bool = False,
     timeout: float | None = None,
 ) -> AccountSnapshot:
-    """Ask all GET endpoints, or those of `sections`, at once: about one round trip.
+    """Ask for all sections, or for some, at once: about one round trip.
 
-    A section that fails stands in `failures`, or with `strict` in the `ExceptionGroup` that is
-    raised. A dead login (`NotLoggedIn`) or risk control (`RiskControlled`) is raised at once and
-    cancels the rest, with `strict` too. Raises
+    A section that fails stands in `failures`, without its traceback, or with `strict` in the
+    `ExceptionGroup` that is raised. A dead login (`NotLoggedIn`) or risk control
+    (`RiskControlled`) is raised at once and cancels the rest, with `strict` too. Raises
     `ValueError` for an unknown section.
     """
     wanted = frozenset(sections)
     if unknown := wanted - ALL_SECTIONS:
-        raise ValueError(
-            f"sections: expected names of {sorted(ALL_SECTIONS)}, got {sorted(map(str, unknown))}"
-        )
-    found: dict[str, Any] = {}
-    failures: dict[str, BiliError] = {}
-    skipped: set[str] = set()
-    fatal: list[Exception] = []
+        names, got = sorted(ALL_SECTIONS), sorted(map(str, unknown))
+        raise ValueError(f"sections: expected names of {names}, got {got}")
+    fetched = await _fetch_all(session, wanted, timeout)
+    if strict and fetched.failures:
+        raise ExceptionGroup("sections of the snapshot failed", list(fetched.failures.values()))
+    return AccountSnapshot(
+        taken_at=datetime.now(UTC),
+        failures=fetched.failures,
+        skipped=frozenset(fetched.skipped),
+        sections=wanted,
+        **fetched.found,
+    )
+
+
+class _Fetched:
+    """What came of each section."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Any] = {}
+        self.failures: dict[str, BiliError] = {}
+        self.skipped: set[str] = set()
+        self.fatal: list[Exception] = []  # what ends all of it; the first is raised
+
+
+async def _fetch_all(session: Session, wanted: frozenset[str], timeout: float | None) -> _Fetched:
+    """Return each wanted section as found, failed or skipped; raise what ends all of it."""
+    fetched = _Fetched()
+    tasks: list[asyncio.Task[None]] = []
 
     async def fetch(section: str) -> None:
         try:
-            found[section] = await session.call(_SECTIONS[section], timeout=timeout)
+            fetched.found[section] = await session.call(SECTIONS[section], timeout=timeout)
         except CredentialMissing:
-            skipped.add(section)
+            fetched.skipped.add(section)
         except Exception as error:  # noqa: BLE001 - raised below
-            if isinstance(error, BiliError) and not isinstance(
-                error, (NotLoggedIn, RiskControlled)
-            ):
-                failures[section] = error
+            fatal = isinstance(error, (NotLoggedIn, RiskControlled))
+            if isinstance(error, BiliError) and not fatal:
+                # Without the traceback: it holds this frame, which holds the failures.
+                fetched.failures[section] = error.with_traceback(None)
                 return
-            fatal.append(error)
+            fetched.fatal.append(error)
             for task in tasks:
                 task.cancel()
 
-    tasks: list[asyncio.Task[None]] = []
-    async with asyncio.TaskGroup() as group:
-        for section in _SECTIONS:
-            if section in wanted and not fatal:  # an eager task may have failed already
-                tasks.append(group.create_task(fetch(section)))  # noqa: PERF401 - `fatal` may change on the way
-    if fatal:
-        raise fatal[0]
-    if strict and failures:
-        raise ExceptionGroup("sections of the snapshot failed", list(failures.values()))
-    return AccountSnapshot(
-        taken_at=datetime.now(UTC), failures=failures, skipped=frozenset(skipped), **found
-    )
+    try:
+        async with asyncio.TaskGroup() as group:
+            for section in SECTIONS:
+                # An eager task may have failed already.
+                if section in wanted and not fetched.fatal:
+                    tasks.append(group.create_task(fetch(section)))  # noqa: PERF401 - see above
+    finally:
+        tasks.clear()  # a cancelled one keeps its error, whose traceback holds `tasks`
+    if fetched.fatal:
+        raise fetched.fatal.pop()  # kept in no variable, for the traceback holds this frame
+    for section in wanted.difference(fetched.found, fetched.failures, fetched.skipped):
+        # The caller's own cancellation does not come here: it leaves the group.
+        fetched.failures[section] = TransportError(
+            "the call was cancelled, and not by its caller", endpoint=SECTIONS[section].name
+        )
+    return fetched

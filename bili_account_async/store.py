@@ -29,10 +29,9 @@ from typing import Any
 
 import aiosqlite
 
-from .endpoints import ENDPOINTS
 from .errors import BiliError, SchemaError
 from .records import CoinLogEntry
-from .snapshot import ALL_SECTIONS, AccountSnapshot
+from .snapshot import SECTIONS, AccountSnapshot
 from .structuring import structure, unstructure
 
 BUSY_SECONDS = 2.0
@@ -167,11 +166,9 @@ class SqliteStore:
             rows = list(await db.execute_fetchall(_LOAD, (account,)))
         values: dict[str, Any] = {}
         for _, section, value in rows:
-            if section in ALL_SECTIONS:
+            if section in SECTIONS:
                 try:
-                    values[section] = structure(
-                        ENDPOINTS[f"get_{section}"].returns, json.loads(value)
-                    )
+                    values[section] = structure(SECTIONS[section].returns, json.loads(value))
                 except (SchemaError, ValueError) as error:
                     _log.warning(
                         "%s: account %r: stored %s is passed over: %s",
@@ -195,7 +192,7 @@ class SqliteStore:
             else {}
         )
         known = [
-            (name, value) for name in ALL_SECTIONS if (value := getattr(snapshot, name)) is not None
+            (name, value) for name in SECTIONS if (value := getattr(snapshot, name)) is not None
         ]
         sections = [
             (account, name, json.dumps(unstructure(value), ensure_ascii=False))

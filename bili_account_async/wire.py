@@ -25,7 +25,7 @@ from .codes import meaning_of
 from .credential import Credential
 from .endpoints import Endpoint
 from .errors import BiliError, ProtocolError, RateLimited, SchemaError
-from .structuring import Hook, drift_for, expectation, hook_for, refusal, told
+from .structuring import Reader, describe_value
 
 T = TypeVar("T")
 
@@ -157,51 +157,60 @@ def build_request(
 
 
 class Decoder(Generic[T]):
-    """What reads an endpoint's replies, built once: its hooks are fetched here and not per call."""
+    """The reader of an endpoint's replies, built once and not per call.
 
-    __slots__ = ("drift", "endpoint", "structure")
+    Raises `TypeError`, with the names of endpoint and field, for a type that JSON can't give.
+    """
+
+    __slots__ = ("endpoint", "reader")
 
     def __init__(self, endpoint: Endpoint[T]) -> None:
         self.endpoint = endpoint
-        self.structure: Hook = hook_for(endpoint.returns)
-        self.drift: Callable[[Any], tuple[str, ...]] = drift_for(endpoint.returns)
+        try:
+            self.reader = Reader(endpoint.returns)
+        except TypeError as error:
+            raise TypeError(f"{endpoint.name}: {error}") from None
 
-    def decode(self, envelope: dict[str, Any]) -> tuple[T, object, tuple[str, ...]] | SchemaError:
-        """Record, payload and unknown fields (as paths), of a successful envelope."""
-        endpoint = self.endpoint
-        steps, payload = endpoint.result, envelope
+    def decode(
+        self, envelope: dict[str, Any], redact: Callable[[str], str] = str
+    ) -> tuple[T, object, tuple[str, ...]] | SchemaError:
+        """Return record, payload and unknown fields (as paths) of a successful envelope.
+
+        `redact` takes the account's secrets out of the names of unknown fields.
+        """
+        steps, payload = self.endpoint.result, envelope
         try:
             for step in steps:
                 payload = payload[step]
         except (KeyError, TypeError, IndexError):
             return self._misplaced(envelope)
-        if not steps and endpoint.returns is NoneType:
-            payload = None  # type: ignore[assignment] # the endpoint has no payload, whatever else the envelope holds
-        try:
-            record = self.structure(payload, endpoint.returns)
-        except Exception as error:  # noqa: BLE001 - a user's own hook, validator or dataclass may raise anything
-            return refusal(error, endpoint.returns, payload, steps)
-        unknown = self.drift(payload)
+        if not steps and self.endpoint.returns is NoneType:
+            # The endpoint has no payload, whatever else the envelope holds.
+            payload = None  # type: ignore[assignment]
+        record = self.reader.read(payload, steps, self.endpoint.name)
+        if isinstance(record, SchemaError):
+            return record
+        unknown = self.reader.unknown(payload, redact)
         if unknown:
             root = "".join(f"{step}." for step in steps)
             unknown = tuple(root + name for name in unknown if root or name not in _ENVELOPE)
         return record, payload, unknown
 
     def _misplaced(self, envelope: dict[str, Any]) -> SchemaError:
-        """Why there is no payload in this envelope: the first step that leads nowhere."""
+        """Return the error for the first step towards the payload that leads nowhere."""
         payload: Any = envelope
-        steps = self.endpoint.result
+        steps, name = self.endpoint.result, self.endpoint.name
         for depth, step in enumerate(steps):
             if payload.__class__ is not dict:
-                path, expected = steps[:depth], "an object"
+                path, got = ".".join(steps[:depth]), describe_value(payload)
                 return SchemaError(
-                    path=".".join(path), expected=expected, got=told(payload), payload=payload
+                    path=path, expected="an object", got=got, payload=payload, endpoint=name
                 )
             if step not in payload:
                 break
             payload = payload[step]
-        path, expected = steps[: depth + 1], expectation(self.endpoint.returns)
-        return SchemaError(path=".".join(path), expected=expected, got="nothing")
+        path, expected = ".".join(steps[: depth + 1]), self.reader.expected
+        return SchemaError(path=path, expected=expected, got="nothing", endpoint=name)
 
 
 def judge(

@@ -7,9 +7,11 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bili_account_async
 from bili_account_async import (
     ENDPOINTS,
     AccountInfo,
@@ -32,9 +34,18 @@ from bili_account_async import (
     VipStatus,
     VipType,
 )
+from bili_account_async.snapshot import SECTIONS
 
 CHINA = timezone(timedelta(hours=8))
 GETS = [name for name, endpoint in ENDPOINTS.items() if endpoint.method == "GET"]
+
+ARGUMENTS: dict[str, dict[str, Any]] = {"update_sign": {"user_sign": "新的签名"}}
+"""What a coroutine needs besides a session."""
+
+
+def coroutine_of(name: str) -> Any:
+    """Return the endpoint's coroutine; it needs nothing more than a session."""
+    return partial(getattr(bili_account_async, name), **ARGUMENTS.get(name, {}))
 
 
 def sample_bytes(name: str) -> bytes:
@@ -134,3 +145,6 @@ EXPECTED: dict[str, Any] = {
     ),
 }
 """What the SDK has to make of each documented sample, written by hand."""
+
+OF_SECTIONS = {section: EXPECTED[endpoint.name] for section, endpoint in SECTIONS.items()}
+"""The same by the names of a snapshot's sections, for the endpoints that are such."""

@@ -7,10 +7,11 @@ here.
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cache
+from types import UnionType
 from typing import Annotated, Any, get_args, get_origin
 
 import attrs
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from samples_of import CHINA
 
 from bili_account_async import records
-from bili_account_async.records import ChinaTime, IsoDay, UnixMilliseconds, ZeroOne
+from bili_account_async.records import ChinaTime, IsoDay, UnixMilliseconds, UnixSeconds, ZeroOne
 
 fuzz = settings(
     max_examples=int(os.environ.get("BILI_EXAMPLES", "150")),
@@ -34,7 +35,8 @@ ENUMS: list[Any] = [
     c for c in vars(records).values() if isinstance(c, type) and issubclass(c, Enum) and len(c)
 ]
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NONES = (datetime(1970, 1, 1, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC))
+"""What the wire's 0 and Go's zero time would be, if they were times."""
 int64 = st.integers(-(2**63), 2**64 - 1)
 decimals = int64.map(Decimal) | st.floats(allow_nan=False, allow_infinity=False).map(
     lambda f: Decimal(repr(f))
@@ -50,8 +52,10 @@ _VALUES: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     Decimal: decimals,
     ZeroOne: st.booleans(),
-    IsoDay: st.none() | st.dates(),
-    UnixMilliseconds: st.none() | moments.filter(lambda t: t != EPOCH),  # 0 is the wire's "none"
+    IsoDay: st.none() | st.dates(min_value=date(1, 1, 2)),
+    UnixMilliseconds: st.none() | moments.filter(lambda t: t not in NONES),
+    UnixSeconds: st.none()
+    | moments.map(lambda t: t.replace(microsecond=0)).filter(lambda t: t not in NONES),
     ChinaTime: (st.datetimes() | st.sampled_from([datetime.min, datetime.max])).map(
         lambda t: t.replace(microsecond=0, tzinfo=CHINA)
     ),
@@ -76,6 +80,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return _VALUES[kind]
     if get_origin(kind) is Annotated:
         return values(get_args(kind)[0])
+    if get_origin(kind) is UnionType:
+        return st.none() | values(get_args(kind)[0])
     if get_origin(kind) is tuple:
         return st.lists(values(get_args(kind)[0]), max_size=4).map(tuple)
     if isinstance(kind, type) and issubclass(kind, Enum):

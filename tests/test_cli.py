@@ -469,6 +469,34 @@ def test_wrong_usage_is_exit_code_2(run: Run, args: tuple[str]) -> None:
     assert "Usage: bili-account" in ended.err
 
 
+def test_what_the_server_leaves_out_leaves_no_hole_on_the_page(run: Run, sandbox: Sandbox) -> None:
+    def without(*names: str) -> Fault:
+        return Fault.data(lambda data: {k: v for k, v in data.items() if k not in names})
+
+    sandbox.fault("get_account_info", without("rank", "sign", "birthday"))
+    sandbox.fault(
+        "get_security_info",
+        Fault.data(
+            lambda data: (
+                data
+                | {
+                    "account_info": {
+                        **data["account_info"],
+                        "hide_tel": None,
+                        "hide_mail": None,
+                        "bind_mail": False,
+                    }
+                }
+            )
+        ),
+    )
+    page = run("snapshot")
+    assert page.code == 0
+    assert ", , mid" not in page.out
+    assert "bound: a telephone" in page.out
+    assert ", )" not in run("whoami").out
+
+
 # --- doctor ---------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ from faults import (
     reply,
     serve,
 )
+from samples_of import coroutine_of
 
 import bili_account_async as bili
 from bili_account_async import (
@@ -78,11 +79,8 @@ SLACK = 0.6
 """How much later than at its timeout a call may end while hundreds of others run."""
 
 Call = Callable[[Session], Awaitable[object]]
-CALLS: dict[str, Call] = {
-    name: getattr(bili, name) for name in bili.ENDPOINTS if name != "update_sign"
-}
+CALLS: dict[str, Call] = {name: coroutine_of(name) for name in bili.ENDPOINTS}
 GETS = [name for name, endpoint in bili.ENDPOINTS.items() if endpoint.method == "GET"]
-CALLS["update_sign"] = lambda session: bili.update_sign(session, "新的签名")
 PATHS = {endpoint.path: name for name, endpoint in bili.ENDPOINTS.items()}
 SAMPLES = Path(__file__).parent / "samples"
 GOOD = {

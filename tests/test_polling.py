@@ -26,13 +26,12 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples_of import EXPECTED
+from samples_of import OF_SECTIONS
 from strategies import fuzz
 from virtual import START, run_virtual, turns
 
 from bili_account_async import (
     ALL_SECTIONS,
-    ENDPOINTS,
     AccountExpired,
     AccountParked,
     AccountSnapshot,
@@ -63,16 +62,16 @@ from bili_account_async import (
 )
 from bili_account_async._seam import Seam
 from bili_account_async.sandbox import Fault, Sandbox
+from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF
 from bili_account_async.transport import RawReply
 from bili_account_async.wire import Request
 
 SAMPLES = Path(__file__).parent / "samples"
-SECTIONS = {
-    endpoint.path: name.removeprefix("get_")
-    for name, endpoint in ENDPOINTS.items()
-    if endpoint.method == "GET"
+SECTIONS = {endpoint.path: section for section, endpoint in ENDPOINT_OF.items()}
+BODIES = {
+    section: (SAMPLES / f"{endpoint.name}.json").read_bytes()
+    for section, endpoint in ENDPOINT_OF.items()
 }
-BODIES = {section: (SAMPLES / f"get_{section}.json").read_bytes() for section in SECTIONS.values()}
 WALL = datetime(2026, 3, 4, 12, tzinfo=UTC)
 MINUTE, HOUR = 60.0, 3600.0
 EVERY = 10 * MINUTE
@@ -144,7 +143,7 @@ class World:
 
     def becomes(self, account: int, section: str, value: Any) -> None:
         """What the section of the account is from now on."""
-        endpoint = ENDPOINTS[f"get_{section}"]
+        endpoint = ENDPOINT_OF[section]
         payload: Any = value
         for step in reversed(endpoint.result):
             payload = {step: payload}
@@ -1175,9 +1174,7 @@ async def test_a_removed_account_is_not_saved_after_it_was_forgotten() -> None:
 
 async def test_the_memory_store_gives_back_what_it_keeps() -> None:
     store = MemoryStore()
-    full = AccountSnapshot(
-        taken_at=WALL, **{name.removeprefix("get_"): record for name, record in EXPECTED.items()}
-    )
+    full = AccountSnapshot(taken_at=WALL, **OF_SECTIONS)
     await store.save("full", full)
     odd = attrs.evolve(
         full,

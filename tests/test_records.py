@@ -19,7 +19,7 @@ from strategies import ENUMS, RECORDS, decimals, fuzz, values
 
 import bili_account_async as bili
 from bili_account_async import CardType, CoinLog, CoinLogEntry, PasswordLevel, Sex, VipStatus
-from bili_account_async.structuring import hook_for
+from bili_account_async.structuring import Reader
 
 FIELDS = {
     "AccountInfo": "mid uname userid sign birthday sex nick_free rank",
@@ -283,5 +283,5 @@ def test_a_china_time_is_equal_to_the_same_moment_in_utc() -> None:
 
 @pytest.mark.parametrize("cls", RECORDS)
 def test_reading_a_record_leaves_no_trace_on_its_class(cls: Any) -> None:
-    hook_for(cls)
+    Reader(cls)
     assert cls.__subclasses__() == []

@@ -7,12 +7,14 @@ import pathlib
 import ssl
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from enum import Enum
+from datetime import datetime
+from enum import Enum, IntEnum
 from typing import Any
 
 import aiohttp
 import attrs
 import pytest
+from samples_of import ARGUMENTS, coroutine_of
 from yarl import URL
 
 import bili_account_async as bili
@@ -35,7 +37,7 @@ from bili_account_async import (
 from bili_account_async.sandbox import Fault, Sandbox
 
 GETS = {
-    name: getattr(bili, name)
+    name: coroutine_of(name)
     for name, endpoint in bili.ENDPOINTS.items()
     if endpoint.method == "GET"
 }
@@ -82,11 +84,12 @@ async def test_each_get_returns_the_record_of_its_documented_sample(name, kind, 
     assert record == structure(bili.ENDPOINTS[name].returns, payload)
     (request,) = sandbox.requests
     assert (request.endpoint, request.method, request.account) == (name, "GET", account)
+    params = {key: str(value) for key, value in ARGUMENTS.get(name, {}).items()}
     if kind == "cookie":
-        assert request.query == {}
+        assert request.query == params
         assert set(request.cookies) == {"SESSDATA", "DedeUserID", "bili_jct"}
     else:
-        assert request.query == {"access_key": account.app_credential.access_key}
+        assert request.query == params | {"access_key": account.app_credential.access_key}
         assert request.cookies == {}
 
 
@@ -207,6 +210,20 @@ async def test_params_and_access_key_travel_together(sandbox, manager):
     assert sandbox.requests[-1].query == {"p": "1", "access_key": account.app_credential.access_key}
 
 
+async def test_a_record_that_json_can_t_give_is_refused_before_anything_is_sent(sandbox, manager):
+    @attrs.frozen
+    class Stat:
+        since: datetime
+
+    me = manager.session(sandbox.add_account().credential)
+    endpoint = bili.Endpoint("get_stat", "GET", "api", "/x/stat", bili.Auth(), Stat)
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"^get_stat: since: datetime can't be read"):
+            await me.call(endpoint)
+    assert sandbox.requests == ()
+    assert manager.limits_state() == {}
+
+
 async def test_a_get_takes_no_form(sandbox, manager):
     me = manager.session(sandbox.add_account().credential)
     with pytest.raises(ValueError, match="form: get_coin_log is a GET, which has none: use params"):
@@ -225,6 +242,20 @@ async def test_params_and_form_are_texts_or_whole_numbers(place, field, sandbox,
         await me.call(endpoint, **{place: {"fine": "1", field[0]: field[1]}})
     assert sandbox.requests == ()
     assert manager.limits_state() == {}
+
+
+async def test_an_int_goes_out_as_its_digits(sandbox, manager):
+    class Page(IntEnum):
+        FIRST = 1
+
+        def __str__(self):
+            return "the first"
+
+    me = manager.session(sandbox.add_account().credential)
+    await me.call(bili.ENDPOINTS["get_coin_log"], params={"pn": Page.FIRST, "ps": 20})
+    assert sandbox.requests[-1].query == {"pn": "1", "ps": "20"}
+    await me.call(bili.ENDPOINTS["update_sign"], form={"user_sign": 7})
+    assert sandbox.requests[-1].form["user_sign"] == "7"
 
 
 async def test_params_are_those_of_the_moment_of_the_call_and_mean_their_text(sandbox):

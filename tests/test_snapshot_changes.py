@@ -15,14 +15,14 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples_of import CHINA, EXPECTED
+from samples_of import CHINA, EXPECTED, OF_SECTIONS
 from strategies import fuzz, values
 
 from bili_account_async import (
     ALL_SECTIONS,
-    ENDPOINTS,
     AccountSnapshot,
     ApiError,
+    BiliError,
     Change,
     CoinLog,
     CoinLogEntry,
@@ -30,15 +30,15 @@ from bili_account_async import (
     RealnameStatus,
     RequestTimeout,
     SchemaError,
+    TransportError,
     VipStatus,
     structure,
     unstructure,
 )
+from bili_account_async.snapshot import SECTIONS
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-FULL = AccountSnapshot(
-    taken_at=NOON, **{name.removeprefix("get_"): record for name, record in EXPECTED.items()}
-)
+FULL = AccountSnapshot(taken_at=NOON, **OF_SECTIONS)
 EMPTY = AccountSnapshot(taken_at=NOON)
 FAILURES = {
     "vip_info": RequestTimeout("no answer within 4 s"),
@@ -75,12 +75,10 @@ def partial() -> AccountSnapshot:
 # --- the value ------------------------------------------------------------------------------------
 
 
-def test_the_sections_are_the_get_endpoints() -> None:
-    assert {
-        name.removeprefix("get_")
-        for name, endpoint in ENDPOINTS.items()
-        if endpoint.method == "GET"
-    } == ALL_SECTIONS
+def test_the_sections_are_the_snapshot_s_own_fields_and_each_names_its_endpoint() -> None:
+    assert {section: endpoint.name for section, endpoint in SECTIONS.items()} == {
+        section: f"get_{section}" for section in ALL_SECTIONS
+    }
     assert len(ALL_SECTIONS) == 8
     assert all(getattr(EMPTY, section) is None for section in ALL_SECTIONS)
     assert all(getattr(FULL, section) is not None for section in ALL_SECTIONS)
@@ -111,9 +109,26 @@ def test_a_snapshot_is_complete_without_failed_and_skipped_sections() -> None:
     assert not AccountSnapshot(taken_at=NOON, failures={"vip_info": FAILURES["vip_info"]}).complete
 
 
+def test_a_snapshot_is_complete_if_each_section_that_was_asked_for_is_there() -> None:
+    some = AccountSnapshot(taken_at=NOON, coin_exp=0, sections=frozenset({"coin_exp"}))
+    assert some.complete
+    assert not attrs.evolve(some, sections=frozenset({"coin_exp", "coin_log"})).complete
+    assert not EMPTY.complete
+
+
 def test_snapshots_compare_by_value() -> None:
     assert attrs.evolve(FULL) == FULL
     assert later(FULL) != FULL
+
+
+def test_failures_are_equal_by_class_and_text() -> None:
+    def failed(error: BiliError) -> AccountSnapshot:
+        return AccountSnapshot(taken_at=NOON, failures={"vip_info": error})
+
+    assert failed(RequestTimeout("no answer")) == failed(RequestTimeout("no answer"))
+    assert failed(RequestTimeout("no answer")) != failed(RequestTimeout("no luck"))
+    assert failed(RequestTimeout("no answer")) != failed(TransportError("no answer"))
+    assert failed(RequestTimeout("no answer")) != EMPTY
 
 
 # --- pickle, copy, JSON ---------------------------------------------------------------------------
@@ -177,16 +192,41 @@ def test_unstructure_gives_errors_as_type_and_message_and_absent_sections_as_non
     assert [told[section] for section in ALL_SECTIONS - {"realname_status"}] == [None] * 7
 
 
+def every_error(cls: type[BiliError] = BiliError) -> list[type[BiliError]]:
+    return [cls, *(each for child in cls.__subclasses__() for each in every_error(child))]
+
+
+errors = st.builds(
+    lambda cls, text: pickle.loads(pickle.dumps(revived(cls, text))),
+    st.sampled_from(every_error()),
+    st.text(),
+)
+
+
+def revived(cls: type[BiliError], text: str) -> BiliError:
+    error = cls.__new__(cls)
+    error.args = (text,)
+    return error
+
+
 @fuzz
 @given(data=st.data())
 def test_any_snapshot_passes_json_and_pickle(data: st.DataObject) -> None:
     sections = {
-        section: data.draw(st.none() | values(ENDPOINTS[f"get_{section}"].returns))
+        section: data.draw(st.none() | values(SECTIONS[section].returns))
         for section in sorted(ALL_SECTIONS)
     }
-    snapshot = AccountSnapshot(taken_at=NOON, **sections)
+    some = st.frozensets(st.sampled_from(sorted(ALL_SECTIONS)))
+    snapshot = AccountSnapshot(
+        taken_at=data.draw(st.datetimes(timezones=st.just(UTC))),
+        failures=data.draw(st.dictionaries(st.sampled_from(sorted(ALL_SECTIONS)), errors)),
+        skipped=data.draw(some),
+        sections=data.draw(some),
+        **sections,
+    )
     assert pickle.loads(pickle.dumps(snapshot)) == snapshot
     told = json.loads(json.dumps(unstructure(snapshot), allow_nan=False))
+    assert structure(AccountSnapshot, told) == snapshot
     for section, record in sections.items():
         assert (
             told[section] is None
@@ -194,6 +234,47 @@ def test_any_snapshot_passes_json_and_pickle(data: st.DataObject) -> None:
             else structure(type(record), told[section]) == record
         )
     assert snapshot.changes_since(snapshot) == ()
+
+
+def test_a_snapshot_comes_back_from_json_with_errors_of_the_same_class_and_text() -> None:
+    failing = partial()
+    failing.failures["vip_info"].endpoint = "get_vip_info"
+    for snapshot in (FULL, EMPTY, failing):
+        twin = structure(AccountSnapshot, json.loads(json.dumps(unstructure(snapshot))))
+        assert twin == snapshot
+        assert twin.changes_since(snapshot) == ()
+        assert (twin.complete, twin.taken_at.tzinfo) == (snapshot.complete, UTC)
+        for section, error in snapshot.failures.items():
+            assert type(twin.failures[section]) is type(error)
+            assert str(twin.failures[section]) == str(error)
+            assert str(pickle.loads(pickle.dumps(twin.failures[section]))) == str(error)
+
+
+def test_an_error_of_a_class_that_nobody_knows_comes_back_as_a_plain_one() -> None:
+    told = unstructure(EMPTY) | {"failures": {"vip_info": {"type": "Novel", "message": "m"}}}
+    error = structure(AccountSnapshot, told).failures["vip_info"]
+    assert (type(error), str(error)) == (BiliError, "m")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("taken_at", "2026-03-04T12:00:00", "taken_at"),
+        ("taken_at", 1772625600, "taken_at"),
+        ("coin_exp", "20", "coin_exp"),
+        ("account_info", {}, "account_info.mid"),
+        ("skipped", "coin_exp", "skipped"),
+        ("failures", [], "failures"),
+        ("failures", {"vip_info": "m"}, "failures.*"),
+        ("failures", {"vip_info": {"type": "ApiError"}}, "failures.*"),
+        ("failures", {"vip_info": {"type": 1, "message": "m"}}, "failures.*"),
+        ("failures", {"vip_info": {"type": "ApiError", "message": None}}, "failures.*"),
+    ],
+)
+def test_what_is_no_snapshot_is_named_by_its_path(field: str, value: Any, path: str) -> None:
+    with pytest.raises(SchemaError) as refused:
+        structure(AccountSnapshot, unstructure(EMPTY) | {field: value})
+    assert refused.value.path == path
 
 
 # --- changes --------------------------------------------------------------------------------------

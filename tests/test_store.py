@@ -31,7 +31,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples_of import CHINA, EXPECTED
+from samples_of import CHINA, EXPECTED, OF_SECTIONS
 from strategies import fuzz, values
 
 from bili_account_async import (
@@ -50,9 +50,7 @@ from bili_account_async.snapshot import AccountSnapshot
 from bili_account_async.store import SqliteStore, StoreError
 
 TAKEN = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
-FULL = AccountSnapshot(
-    taken_at=TAKEN, **{name.removeprefix("get_"): value for name, value in EXPECTED.items()}
-)
+FULL = AccountSnapshot(taken_at=TAKEN, **OF_SECTIONS)
 START = datetime(2026, 3, 1, tzinfo=CHINA)
 WEEK = 7 * 24 * 3600
 
@@ -311,7 +309,7 @@ def test_the_ledger_is_the_true_history_whenever_the_account_was_polled_within_a
 
 sections = st.fixed_dictionaries(
     {},
-    optional={name.removeprefix("get_"): values(type(value)) for name, value in EXPECTED.items()},
+    optional={name: values(type(value)) for name, value in OF_SECTIONS.items()},
 )
 
 

@@ -129,7 +129,13 @@ async def a_user_s_endpoint_keeps_its_type(me: AccountSession) -> None:
     await me.call(RENAME, form={"name": "小明"})
     assert_type(RENAME, Endpoint[None])
     assert_type(await me.call_raw(MEDAL), Reply[Medal])
-    await me.call(MEDAL, params={"id": 1})  # type: ignore[dict-item]
+    await me.call(MEDAL, params={"id": 1, "name": "x"})
+    await me.call(MEDAL, params={"id": 1.5})  # type: ignore[dict-item]
+    print(await me.call(MEDAL))  # noqa: T201 - any object will do here
+    anything: Endpoint[object] = MEDAL
+    assert_type(await me.call(anything), object)
+    only: Endpoint[int] = MEDAL  # type: ignore[assignment]
+    await me.call(only)
     Endpoint("x", "DELETE", "api", "/x", Auth(), Medal)  # type: ignore[arg-type]
     Endpoint("x", "GET", "live", "/x", Auth(), Medal)  # type: ignore[arg-type]
     Auth(("SESSDATA",))  # type: ignore[arg-type]
@@ -157,8 +163,8 @@ class Counting:
         self,
         endpoint: Endpoint[T],
         *,
-        params: Mapping[str, str] | None = None,
-        form: Mapping[str, str] | None = None,
+        params: Mapping[str, str | int] | None = None,
+        form: Mapping[str, str | int] | None = None,
         timeout: float | None = None,
     ) -> T:
         self.calls += 1
@@ -203,7 +209,7 @@ def the_fields_of_the_records(
     assert_type(security.account_other, OtherSecurity)
     assert_type(security.account_other.skip_verify, bool)
     assert_type(application.status, RealnameApplicationStatus)
-    assert_type(application.card_type, CardType)
+    assert_type(application.card_type, CardType | None)
     assert_type(log.entries, tuple[CoinLogEntry, ...])
     assert_type(log.count, int)
     assert_type(log.income, Decimal)

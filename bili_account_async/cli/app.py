@@ -90,7 +90,8 @@ def whoami(
     if json:
         show_json(info)
     else:
-        show(plain(f"{info.uname} (mid {info.mid}, {info.rank})"))
+        rank = f", {info.rank}" if info.rank else ""
+        show(plain(f"{info.uname} (mid {info.mid}{rank})"))
 
 
 @sign.command("show")

@@ -17,9 +17,10 @@ import aiohttp
 import typer
 
 from .._version import __version__
-from ..endpoints import ENDPOINTS, Endpoint
+from ..endpoints import Endpoint
 from ..errors import ApiError, BiliError, CredentialMissing, RateLimited, SchemaError
 from ..session import AccountSession
+from ..snapshot import SECTIONS
 from .account import CookiesTxt, InSandbox, choose, run
 from .failures import ERROR, fail
 from .output import plain, say, show
@@ -47,8 +48,7 @@ def doctor(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False) -> Non
 
 
 async def _examine_all(session: AccountSession) -> list[tuple[list[str], BiliError | None]]:
-    gets = (endpoint for endpoint in ENDPOINTS.values() if endpoint.method == "GET")
-    return await asyncio.gather(*(_examine(session, endpoint) for endpoint in gets))
+    return await asyncio.gather(*(_examine(session, endpoint) for endpoint in SECTIONS.values()))
 
 
 async def _examine(

@@ -151,7 +151,8 @@ def _profile(info: AccountInfo) -> Panel:
     about = f"{info.userid}, {info.sex.value}" + (
         f", born {info.birthday}" if info.birthday else ""
     )
-    name = Text.assemble((plain(info.uname), "bold"), plain(f", {info.rank}, mid {info.mid}"))
+    rank = f", {info.rank}" if info.rank else ""
+    name = Text.assemble((plain(info.uname), "bold"), plain(f"{rank}, mid {info.mid}"))
     return Panel(
         Group(name, Text(plain(info.sign) or "no sign", "italic"), Text(plain(about), "dim")),
         padding=(0, 1),
@@ -218,7 +219,10 @@ def _security(security: SecurityInfo) -> Iterator[Text]:
     yield Text.assemble("score ", (str(safe.score_new), "yellow" if found else "green"), " of 100")
     if found:
         yield Text.assemble(("weak: ", "red"), ", ".join(found))
-    owned = {plain(bound.hide_tel): bound.bind_tel, plain(bound.hide_mail): bound.bind_mail}
+    owned = {
+        plain(bound.hide_tel) or "a telephone": bound.bind_tel,
+        plain(bound.hide_mail) or "mail": bound.bind_mail,
+    }
     social = {"Weibo": sns.weibo_bind, "QQ": sns.qq_bind, "WeChat": sns.wechat_bind}
     yield Text("bound: " + (", ".join(_those(owned | social, True)) or "nothing"))
 
