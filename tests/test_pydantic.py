@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import attrs
 import pytest
-from cattrs.errors import StructureHandlerNotFoundError
 from fastapi import Body, FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given
@@ -41,11 +40,6 @@ INFO: AccountInfo = EXPECTED["get_account_info"]
 VIP: VipInfo = EXPECTED["get_vip_info"]
 LOG: CoinLog = EXPECTED["get_coin_log"]
 SECURITY: SecurityInfo = EXPECTED["get_security_info"]
-snapshots = pytest.mark.xfail(
-    raises=StructureHandlerNotFoundError,
-    strict=True,
-    reason="structure does not read an AccountSnapshot yet",
-)
 
 
 class Profile(BaseModel):
@@ -147,7 +141,10 @@ def test_the_json_schema_has_the_api_s_names_and_asks_for_what_structure_asks_fo
         asked = mode == "serialization" or not taken(cls, without)
         assert (name in schema["required"]) == asked
         null = {"type": "null"} in schema["properties"][name].get("anyOf", ())
-        assert null == (mode == "validation" and taken(cls, full | {name: None}))
+        may_be_null = taken(cls, full | {name: None})
+        if may_be_null and mode == "serialization":
+            may_be_null = unstructure(structure(cls, full | {name: None}))[name] is None
+        assert null == may_be_null
 
 
 def found_in(value: Any) -> list[Any]:
@@ -181,7 +178,6 @@ def test_the_json_schema_of_an_enum_names_what_is_known_and_is_open() -> None:
 # --- snapshots ------------------------------------------------------------------------------------
 
 
-@snapshots
 def test_a_snapshot_goes_through_pydantic_and_back() -> None:
     made = AccountSnapshot(
         taken_at=datetime(2025, 1, 2, tzinfo=UTC),

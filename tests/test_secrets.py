@@ -357,7 +357,7 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
                     calls: list[Awaitable[object]] = [CALLS[endpoint](me) for endpoint in endpoints]
                     calls.append(me.call_raw(bili.ENDPOINTS["get_account_info"]))
                     calls.append(fetch_snapshot(me, sections=["vip_info"], strict=True))
-                    calls.append(bili.update_sign(me, f"a\t{vault.echo(kind)!r:.40}"))
+                    calls.append(bili.update_sign(me, "no\ttabs"))
                     await asyncio.gather(
                         *(shown.provoke(f"{name}, {kind}", call) for call in calls)
                     )
