@@ -365,7 +365,7 @@ async def test_a_proxy_that_drops_a_connect_is_asked_once_an_attempt(end: End) -
 async def test_an_aiohttp_that_can_not_keep_our_promises_is_refused_at_the_opening(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(aiohttp.ClientSession, "ATTRS", frozenset())
+    monkeypatch.delattr(aiohttp.ClientResponse, "start")
     manager = SessionManager()
     with pytest.raises(RuntimeError, match=rf"^aiohttp {aiohttp.__version__} can't be kept from"):
         await manager.open()
