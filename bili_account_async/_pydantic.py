@@ -153,9 +153,9 @@ def _input_type(cls: Any) -> Any:
 
 def _typed_dict(cls: Any, name: str, kinds: dict[str, Any]) -> Any:
     make: Any = TypedDict  # in mypy's eyes a form that takes literals only
-    made = make(name, kinds)
-    made.__module__, made.__doc__ = cls.__module__, cls.__doc__
-    return made
+    typed_dict = make(name, kinds)
+    typed_dict.__module__, typed_dict.__doc__ = cls.__module__, cls.__doc__
+    return typed_dict
 
 
 def _json_fields(sample: Any, inner: Any) -> Iterator[tuple[attrs.Attribute[Any], str, Any]]:

@@ -76,13 +76,13 @@ def accounts_path() -> Path:
 
 def read_accounts() -> list[Account]:
     """Return the accounts of the file; one that is no good is left out, and told on stderr."""
-    good = []
+    accounts = []
     for name, fields in entries().items():
         try:
-            good.append(_account(name, fields))
+            accounts.append(_account(name, fields))
         except (ValueError, CredentialError) as error:
             say(plain(f"error: {accounts_path()}: account {name!r}: {error}"), "red")
-    return good
+    return accounts
 
 
 def _account(name: str, fields: Any) -> Account:

@@ -31,7 +31,7 @@ _ADVICE = {
     ),
     _PARKED: "open the account in a browser, do what Bilibili asks there, and start this again",
 }
-_AROUND = 10
+_OTHER_LINES = 10
 """Lines of the table that are no account, at most."""
 _LONGEST = 80
 
@@ -83,7 +83,7 @@ class Board:
         columns.append(Column("Last change", no_wrap=True, ratio=1))
         table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, expand=True)
         states = {name: self._state(name) for name in self._rows}
-        names, room = list(self._rows), max(1, height - _AROUND)
+        names, room = list(self._rows), max(1, height - _OTHER_LINES)
         if len(names) > room:
             names.sort(key=lambda name: (states[name] == _OK, -self._rows[name].at))
         now = datetime.now(UTC)

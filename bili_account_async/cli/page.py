@@ -96,8 +96,8 @@ def balance_chart(log: CoinLog, width: int) -> RenderableType:
     top, bottom = max(Decimal(0), *balances), min(Decimal(0), *balances)
     margin = max(len(_amount(top)), len(_amount(bottom)))
     room = max(1, width - margin - 2)
-    each = -(-days // room)
-    points = [balances[min(end, days) - 1] for end in range(each, days + each, each)]
+    step = -(-days // room)
+    points = [balances[min(end, days) - 1] for end in range(step, days + step, step)]
     span = top - bottom or Decimal(1)
     heights = [max(1, round((point - bottom) / span * 8 * _CHART_ROWS)) for point in points]
     thick = min(_THICKEST, room // len(points))
@@ -109,7 +109,7 @@ def balance_chart(log: CoinLog, width: int) -> RenderableType:
         blocks = (_EIGHTHS[max(0, min(8, height - 8 * row))] for height in heights)
         line = "".join((block * (thick - 1) or block).ljust(thick) for block in blocks)
         chart.append(f"{line}\n", "cyan")
-    chart.append(f"{'':{margin}} └ {'a day' if each == 1 else f'{each} days'} a column")
+    chart.append(f"{'':{margin}} └ {'a day' if step == 1 else f'{step} days'} a column")
     return chart
 
 

@@ -44,7 +44,7 @@ def watch(
     if in_sandbox and store is not None:
         raise typer.BadParameter("--sandbox and --store: give one of them")
     fleet: Fleet
-    kept: SqliteStore | None = None
+    database: SqliteStore | None = None
     if in_sandbox:
         from .demo import open_demo_fleet
 
@@ -55,11 +55,11 @@ def watch(
         if not accounts:
             advice = "`bili-account accounts add NAME` adds one"
             refuse(f"no account in {accounts_path()}", advice, USAGE)
-        fleet, kept = _own_fleet(accounts), store_at(store)
-        say(f"Watching until Ctrl-C. What is known is kept in {kept.path}.")
+        fleet, database = _own_fleet(accounts), store_at(store)
+        say(f"Watching until Ctrl-C. What is known is kept in {database.path}.")
     usual = "5s" if in_sandbox else "10m"
     try:
-        run_until_signal(_watch(fleet, kept, interval(every or usual), json))
+        run_until_signal(_watch(fleet, database, interval(every or usual), json))
     except BiliError as error:
         fail(error)
 

@@ -38,7 +38,7 @@ class Life:
         while self._next <= until:
             account.begin_day(self._next)
             _end_vip(account, self._next)
-            (act,) = self._rng.choices(_ACTS, _HOW_OFTEN)
+            (act,) = self._rng.choices(_ACTS, _WEIGHTS)
             act(account, self._rng, self._next)
             self._wait()
         _end_vip(account, until)
@@ -103,7 +103,7 @@ _ACTS = [
     _freeze_or_thaw_vip,
     _lose_login,
 ]
-_HOW_OFTEN = [30, 30, 12, 8, 8, 2, 2, 4, 0.3]
+_WEIGHTS = [30, 30, 12, 8, 8, 2, 2, 4, 0.3]
 
 
 def _end_vip(account: SandboxAccount, at: datetime) -> None:

@@ -146,10 +146,10 @@ class Pool:
 class _NoCookies(aiohttp.DummyCookieJar):
     """A jar that keeps nothing. aiohttp's own makes an empty set of cookies for each request."""
 
-    _none: BaseCookie[str] = SimpleCookie()
+    _empty: BaseCookie[str] = SimpleCookie()
 
     def filter_cookies(self, request_url: URL) -> BaseCookie[str]:
-        return self._none
+        return self._empty
 
 
 def _client(
