@@ -175,8 +175,8 @@ class Credential:
     def account_key(self) -> str:
         """The name under which this account is counted: its mid, else a digest of its secret.
 
-        The digest is of 48 bits: enough to tell a fleet's accounts apart, far too short to be
-        turned back. Two handles of one login have one name, and so one budget.
+        The digest is of 48 bits: enough to tell a fleet's accounts apart, and no way back to the
+        secret. Two handles of one login have one name, and so one budget.
         """
         if self.dede_user_id:
             return str(self.dede_user_id)

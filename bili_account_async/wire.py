@@ -6,8 +6,8 @@ that no frame of a traceback holds a header or a body; `call.py` raises them.
 
 The facts about the API come from its document (the member centre's nine endpoints) and its errata.
 Every reply is an envelope `{"code": 0, "message": "0", "ttl": 1, "data": …}`. Of these only `code`
-can be relied on: security info sends no message and no ttl, coin exp no data either (its `number`
-stands at the root), and on success `message` is "0", "OK" or null.
+can be relied on: security info sends no message and no ttl, coin exp no ttl and no data (its
+`number` stands at the root), and on success `message` is "0", "OK" or null.
 """
 
 from __future__ import annotations
