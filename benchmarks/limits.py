@@ -70,10 +70,8 @@ def row(measure: str, figure: float, bar: str = "", form: str = ".2f") -> None:
 async def uncontended(rounds: int, number: int = 2_000) -> None:
     own = LocalLimiter(Limits(host=WIDE, account=WIDE), Seam())
     host, account = AsyncLimiter(1e9, 1), {"account": AsyncLimiter(1e9, 1)}
-    moving, fixed = (
-        MovingWindowRateLimiter(MemoryStorage()),
-        FixedWindowRateLimiter(MemoryStorage()),
-    )
+    moving = MovingWindowRateLimiter(MemoryStorage())
+    fixed = FixedWindowRateLimiter(MemoryStorage())
     often = rival_limits.RateLimitItemPerSecond(10**9)
 
     async def ours() -> None:
@@ -141,8 +139,9 @@ async def uncontended(rounds: int, number: int = 2_000) -> None:
 
 
 def violations(departures: Iterable[float], limit: RateLimit) -> int:
-    """How many departures end a window of some t seconds that holds more than burst + rate * t of
-    them.
+    """Count the departures that end a window with too many of them.
+
+    A window of t seconds may hold burst + rate * t.
     """
     found, lowest = 0, math.inf
     for number, at in enumerate(departures):
@@ -311,11 +310,9 @@ def curve(counts: Iterable[int], grants: int = 20_000) -> None:
         micro = (time.process_time() - started) / done * 1e6
         gc.enable()
         least = least or micro
-        told = (
-            f"{count:,} accounts wait: a grant, its end and the next arrival ({micro:.1f} µs) "
-            "÷ with 1,000"
-        )
-        row(told, micro / least, f"log {math.log(count) / math.log(1000):.2f}")
+        work = f"a grant, its end and the next arrival ({micro:.1f} µs)"
+        bar = f"log {math.log(count) / math.log(1000):.2f}"
+        row(f"{count:,} accounts wait: {work} ÷ with 1,000", micro / least, bar)
 
 
 # --- a server with a limit of its own -------------------------------------------------------------
@@ -341,11 +338,8 @@ async def fleet(ratio: float, server_rate: float) -> None:
     seconds = time.perf_counter() - started
     finished = sum(8 - len(snapshot.failures) for snapshot in snapshots)
     late = [isinstance(event.outcome, RateLimited) for at, event in events if at > 2]
-    told = (
-        f"budget {ratio} x the server's: {finished} of 800 calls in {seconds:.0f} s, % of "
-        "them throttled after 2 s"
-    )
-    row(told, 100 * sum(late) / max(1, len(late)), "< 2")
+    calls = f"{finished} of 800 calls in {seconds:.0f} s, % of them throttled after 2 s"
+    row(f"budget {ratio} x the server's: {calls}", 100 * sum(late) / max(1, len(late)), "< 2")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a program leaves behind that abandons its calls shows no secret, however it is shown."""
+"""The remains of a program that abandons its calls show no secret, however they are shown."""
 
 from __future__ import annotations
 

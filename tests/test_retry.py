@@ -1,4 +1,4 @@
-"""Which failures are worth a retry, after how long, and how many of them there may be.
+"""The failures that are worth a retry, the waits before them, and the budget for them.
 
 Pure: no loop, no clock.
 """

@@ -208,7 +208,7 @@ def watch() -> Iterator[Watch]:
 
 
 class Shown:
-    """What was shown, and where."""
+    """The texts that were shown, and their places."""
 
     def __init__(self, vault: Vault) -> None:
         self.vault = vault
@@ -374,9 +374,8 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
 
     names = list(sent["cookie"])
     asyncio.run(each(names, slow=1))
-    asyncio.run(
-        each(names[::5], slow=0), debug=True
-    )  # each callback and each step of a task is logged
+    # In debug mode each callback and each step of a task is logged.
+    asyncio.run(each(names[::5], slow=0), debug=True)
     for event in events:
         shown.look("events", "repr", repr(event) + str(event))
         shown.look("events", "pickle", repr(pickle.dumps(event)))

@@ -44,7 +44,7 @@ class Line:
         handler = self._handler()
         return None if handler is None else handler.exception()
 
-    def spoke_unasked(self) -> bool:
+    def has_unsolicited_data(self) -> bool:
         """Return True if an idle connection has brought bytes that answer nothing."""
         handler = self._handler()
         return handler is not None and handler.should_close

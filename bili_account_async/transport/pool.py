@@ -91,7 +91,7 @@ class Pool:
     def _send(self, request: Request) -> Awaitable[aiohttp.ClientResponse]:
         if request.body is not None:
             # A POST is never repeated once it left, so it must not leave on a spoilt connection.
-            self._close_idle(request.host, spoken=True)
+            self._close_idle(request.host, unsolicited=True)
         headers, proxy = request.headers, self._proxies.for_url(request.url)
         if proxy.headers and request.url.scheme == "http":
             headers = {**headers, **proxy.headers}  # no tunnel: the proxy reads the request itself
@@ -129,11 +129,11 @@ class Pool:
         # Status before body in the order of judgement: a refusal stays one if its body breaks.
         return RawReply(response.status, response.headers, b"")
 
-    def _close_idle(self, host: str, *, spoken: bool = False) -> None:
-        """Close the idle connections to `host`, or only those that have spoken unasked."""
+    def _close_idle(self, host: str, *, unsolicited: bool = False) -> None:
+        """Close the idle connections to `host`, or only those with unsolicited data."""
         for line in list(self._lines):
             idle = line.host == host and line.exchange is None
-            if idle and (not spoken or line.spoke_unasked()):
+            if idle and (not unsolicited or line.has_unsolicited_data()):
                 line.close()
 
     async def close(self) -> None:
@@ -146,10 +146,10 @@ class Pool:
 class _NoCookies(aiohttp.DummyCookieJar):
     """A jar that keeps nothing. aiohttp's own makes an empty set of cookies for each request."""
 
-    _none: BaseCookie[str] = SimpleCookie()
+    _empty: BaseCookie[str] = SimpleCookie()
 
     def filter_cookies(self, request_url: URL) -> BaseCookie[str]:
-        return self._none
+        return self._empty
 
 
 def _client(
@@ -181,13 +181,13 @@ def _check_aiohttp() -> None:
     """Raise `RuntimeError` for an aiohttp without what keeps our promises."""
     session = aiohttp.ClientSession
     # aiohttp 3 lists the attributes of a session there, aiohttp 4 has slots for them.
-    there = (
+    supported = (
         "_retry_connection" in getattr(session, "ATTRS", dir(session))
         and hasattr(aiohttp.ClientResponse, "start")
         and hasattr(ResponseHandler, "should_close")
         and hasattr(ResponseHandler, "closed")
     )
-    if not there:
+    if not supported:
         raise RuntimeError(
             f"aiohttp {aiohttp.__version__} can't be kept from sending a request twice or from "
             "taking stray bytes for a reply: install a version that this package was released for"
