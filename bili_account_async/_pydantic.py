@@ -63,8 +63,10 @@ def record_schema(cls: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
     wire = type(unstructure(_sample(cls)))
     accepted = handler.generate_schema(_json_type(cls, wire, _input_type))
     written = handler.generate_schema(_json_type(cls, wire, _output_type))
+    read = partial(_read, cls)
+    vars(read)["__name__"] = cls.__name__  # the name that a union's errors show
     return cs.no_info_plain_validator_function(
-        partial(_read, cls),
+        read,
         json_schema_input_schema=accepted,
         serialization=cs.plain_serializer_function_ser_schema(unstructure, return_schema=written),
     )

@@ -231,6 +231,8 @@ class Engine:
         timeout: float | None,
     ) -> Coroutine[Any, Any, Outcome[T]]:
         """Return the coroutine of one call, which gives its outcome or raises its error."""
+        if not isinstance(endpoint, Endpoint):
+            raise TypeError(f"endpoint: expected Endpoint, got {type(endpoint).__name__}")
         call = Call(self, account, endpoint)
         performed = call.perform(params, form, timeout)
         return self._observed(call, performed) if self.on_call else performed
@@ -243,7 +245,8 @@ class Engine:
             outcome = await performed
         except BaseException as error:
             # A cancellation's own exception stays the caller's: its frames are not for metrics.
-            self._tell_call(call, begun, error if isinstance(error, Exception) else type(error)())
+            own = isinstance(error, Exception)
+            self._tell_call(call, begun, error if own else BaseException.__new__(type(error)))
             raise
         self._tell_call(call, begun, None)
         return outcome

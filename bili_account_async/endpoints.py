@@ -72,7 +72,7 @@ class Auth:
 
 
 def _check_path(owner: object, attribute: object, value: str) -> None:
-    if not re.fullmatch(r"/(?!/)[^?#\\ \r\n\t]*", value):
+    if not isinstance(value, str) or not re.fullmatch(r"/(?!/)[^?#\\ \r\n\t]*", value):
         raise ValueError(f"path: expected '/…' without query or fragment, got {value!r}")
 
 
@@ -90,7 +90,7 @@ class Endpoint(Generic[T_co]):
     failure, a POST only when nothing of it left this machine.
     """
 
-    name: str
+    name: str = attrs.field(validator=attrs.validators.instance_of(str))
     method: Literal["GET", "POST"] = attrs.field(validator=_one_of("GET", "POST"))
     host: HostName = attrs.field(validator=_one_of("api", "www", "passport"))
     path: str = attrs.field(validator=_check_path)

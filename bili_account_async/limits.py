@@ -606,11 +606,13 @@ class LocalLimiter:
         call.future = self._seam.loop.create_future()
         try:
             await call.future
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the latter for a coroutine that is closed
             now = self._now()
             queue.leave(call, now)
             self._pump(queue, now)
             raise
+        finally:
+            call.future = None  # it keeps its error, whose traceback holds this frame: a cycle
         return call
 
     def release(self, permit: _Permit, error: BaseException | None) -> None:
@@ -638,6 +640,8 @@ class LocalLimiter:
         self._hosts.clear()
 
     def _pump(self, queue: _Host, now: float) -> None:
+        if self._seam.loop.is_closed():
+            return  # whoever waits was abandoned with the loop, and can't be woken
         for call in queue.pump(now):
             assert call.future is not None
             call.future.set_result(None)

@@ -9,8 +9,9 @@ import asyncio
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from inspect import iscoroutinefunction
 from types import MappingProxyType
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 import aiohttp
 
@@ -44,13 +45,13 @@ def _instance(name: str, value: object, kind: type[T]) -> T:
 
 
 def _observers(name: str, given: Observers[E]) -> tuple[Callable[[E], object], ...]:
-    if callable(given):
-        return (given,)
-    if isinstance(given, Iterable):
-        observers = tuple(given)
-        if all(callable(observer) for observer in observers):
-            return observers
-    raise TypeError(f"{name}: expected a callable or several, got {type(given).__name__}")
+    single = callable(given) or not isinstance(given, Iterable)
+    observers: tuple[Any, ...] = (given,) if single else tuple(cast(Iterable[Any], given))
+    if not all(map(callable, observers)):
+        raise TypeError(f"{name}: expected a callable or several, got {type(given).__name__}")
+    if any(map(iscoroutinefunction, observers)):
+        raise TypeError(f"{name}: expected a plain function: nothing awaits a coroutine")
+    return observers
 
 
 def _limiter(limits: object, limiter: object) -> None:
@@ -168,6 +169,8 @@ class SessionManager:
         `label` names it in events; without one, its mid or a digest does.
         """
         _instance("credential", credential, Credential)
+        if label is not None:
+            _instance("label", label, str)
         return AccountSession(self, Account(credential, label))
 
     async def open(self) -> None:

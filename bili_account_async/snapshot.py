@@ -173,6 +173,8 @@ async def fetch_snapshot(
     (`RiskControlled`) is raised at once and cancels the rest, with `strict` too. Raises
     `ValueError` for an unknown section.
     """
+    if isinstance(sections, str) or not isinstance(sections, Iterable):
+        raise TypeError(f"sections: expected several names, got {type(sections).__name__}")
     wanted = frozenset(sections)
     if unknown := wanted - ALL_SECTIONS:
         names, got = sorted(ALL_SECTIONS), sorted(map(str, unknown))

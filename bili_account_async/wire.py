@@ -85,9 +85,12 @@ def account_headers(credential: Credential) -> dict[str, str]:
 def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str]:
     """Return a copy of the caller's fields as texts; the caller's may change while the call waits.
 
-    Raises `ValueError` for a value that can't be sent as it is meant: neither a text nor a whole
-    number, or not encodable. The message names `place` and the field, and shows no value.
+    Raises `TypeError` for what is no mapping, and `ValueError` for a value that can't be sent as it
+    is meant: neither a text nor a whole number, or not encodable. The message names `place` and the
+    field, and shows no value.
     """
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"{place}: expected a mapping, got {type(fields).__name__}")
     checked: dict[str, str] = {}
     for name, value in fields.items():
         if not isinstance(name, str):
@@ -96,6 +99,8 @@ def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             kind = type(value).__name__
             raise ValueError(f"{place}: {name!r}: expected str or int, got {kind}")
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise ValueError(f"{place}: {name!r}: expected an int of at most 64 bits")
         # The plain value, where a subclass (an enum's member) may spell itself otherwise.
         text = str.__str__(value) if isinstance(value, str) else int.__repr__(value)
         if _SURROGATE.search(name) or _SURROGATE.search(text):
@@ -365,9 +370,11 @@ def _message(envelope: Mapping[str, Any], redact: Callable[[str], str]) -> str:
     message = envelope.get("message")
     if not isinstance(message, str):
         return ""
-    # Redacted before it is cut, or half a secret could stay; on one line and without control
-    # characters, or it could forge a log line or steer a terminal.
-    return _BLANKS.sub(" ", redact(message)).strip()[:500]
+    # Redacted before it is cut, or half a secret could stay; on one line, and without control
+    # characters and those that turn the text around, or it could forge a log line or steer a
+    # terminal.
+    shown = _BLANKS.sub(" ", redact(message)).strip()[:500]
+    return "".join(c if c.isprintable() else "?" for c in shown)
 
 
 def retry_after(value: str | None, wall_time: float) -> float | None:

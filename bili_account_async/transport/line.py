@@ -80,12 +80,12 @@ class Exchange:
         if line is None:
             line = Line(handler, self.request.host)
             setattr(handler, _LINE, line)
-            self.lines.add(line)
             if (closing := handler.closed) is not None:
                 closing.add_done_callback(line.closed)
         else:
             line.reused = True
         self.line = line
+        self.lines.add(line)  # also a known one, which may be another manager's so far
         line.exchange = self
         if handler.should_close:
             # Nothing can have answered yet: these bytes are another account's reply, or whatever a

@@ -50,7 +50,10 @@ class Pool:
         self._lines: WeakSet[Line] = WeakSet()  # every connection that has carried an exchange
         self._proxies = Proxies(proxy, environment=lent is not None and lent.trust_env)
         # A context of its own verifies certificates whatever the lent connector does. It also makes
-        # a pool within the pool: all connections under it are ours, from their first request on.
+        # a pool within the pool: all connections under it are ours, from their first request on. A
+        # context that was given may be the host application's too; then the server's name, which
+        # aiohttp would take from the URL anyway, tells our connections from its own.
+        self._names_server = lent is not None and ssl is not None
         self._ssl = ssl or (True if lent is None else tls.create_default_context())
         self._client = _client(lent, headers)
 
@@ -101,6 +104,7 @@ class Pool:
             headers=headers,
             data=request.body,
             ssl=self._ssl,
+            server_hostname=request.url.host if self._names_server else None,
             allow_redirects=False,
             proxy=proxy.url,
             proxy_headers=proxy.headers,
@@ -140,7 +144,9 @@ class Pool:
         """Close our own connections, and those of ours in a lent pool."""
         await self._client.close()
         for line in list(self._lines):
-            line.close()
+            # Not one that another manager, with the same pool and the same `ssl`, is talking on.
+            if line.exchange is None or line.exchange.lines is self._lines:
+                line.close()
 
 
 class _NoCookies(aiohttp.DummyCookieJar):
