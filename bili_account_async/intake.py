@@ -51,6 +51,8 @@ _ASSIGNMENT = r"""(?:sessdata|bili_jct|access_key|access_token)["']?\s*[=:,}\t]"
 _BLANK = " \t\r\n\v\f\x85\xa0\u200b\u3000\ufeff"
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’"}
 _COOKIE_IS = re.compile(r"\A(?:export\s+)?(?:bili_|set-)?cookie\s*[:=]", re.I)
+_PAIR = re.compile(r"\s*+(?:export\s++)?+([^=:\uff1a]*+)[=:\uff1a](.*)", re.S)
+"""`name=value` or `name: value`, as in YAML and in chats; the colon may be the Chinese one."""
 _HTTP_ONLY = "document.cookie does not show SESSDATA, which is HttpOnly"
 _COPY = "copy it from the browser's developer tools, Application → Cookies"
 _EXPECTED = (
@@ -68,6 +70,11 @@ _DAMAGED = (
         "sessdata",
         re.compile(r"(?i)[^%,]*%252C.*"),
         "sessdata: it is percent-encoded twice: copy it as the browser shows it",
+    ),
+    (
+        "sessdata",
+        re.compile(r"(?i).*(?:,|%2C)\s*(?:sessdata|dedeuserid|bili_jct)[=:].*"),
+        "sessdata: other cookies follow it after a comma: separate them with semicolons",
     ),
     (
         "access_key",
@@ -283,6 +290,13 @@ def _curl_cookies(words: list[str]) -> Iterator[Cookie]:
         yield from (cookie._replace(site=site) for cookie in _pairs(rest))
 
 
+def _table(text: str) -> list[Cookie] | None:
+    """Read rows as the developer tools' list of cookies copies them: name, value, domain, …"""
+    rows = [line.split("\t") for line in text.split("\n") if "=" not in line]
+    cookies = [Cookie(r[0].strip(), r[1], "".join(r[2:3])) for r in rows if len(r) > 1]
+    return cookies if any(map(_part, cookies)) else None
+
+
 def _netscape(text: str) -> list[Cookie] | str | None:
     """Read a cookies.txt: seven fields a line, between tabs; the domain is the first of them.
 
@@ -303,7 +317,7 @@ def _sessdata(text: str) -> list[Cookie] | None:
 
 
 _COMMA = r"(?:,|(?:%|%25)?2C)"
-_SESSDATA = re.compile(rf"[^\s=;,%]+{_COMMA}\d{{9,11}}{_COMMA}[^\s;]+", re.I)
+_SESSDATA = re.compile(rf"[^\s=:\uff1a;,%]+{_COMMA}\d{{9,11}}{_COMMA}[^\s;]+", re.I)
 
 
 def _header(text: str) -> list[Cookie] | str | None:
@@ -326,15 +340,15 @@ def _header(text: str) -> list[Cookie] | str | None:
 def _pairs(header: str) -> Iterator[Cookie]:
     """Yield the `name=value` pairs between semicolons; what has no `=` is none."""
     for piece in header.split(";"):
-        name, equals, value = piece.partition("=")
-        if equals:
-            yield Cookie(clean(name), value)
+        if pair := _PAIR.fullmatch(piece):
+            yield Cookie(clean(pair[1]), pair[2])
 
 
 _PAIRS = "the Cookie header"
 _READERS: dict[str, Callable[[str], list[Cookie] | str | None]] = {
     "the JSON": _json,
     "the cURL command": _curl,
+    "the table": _table,
     "the cookies.txt": _netscape,
     "the SESSDATA": _sessdata,
     _PAIRS: _header,
