@@ -66,6 +66,16 @@ def failure(error: Exception, exchange: Exchange, *, tunnel: bool) -> BiliError:
             return refused(f"the answer can't be read ({type(error).__name__})")
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Take the tracebacks off an error and those that led to it.
+
+    aiohttp's connection keeps the error, and its traceback keeps our frames: a cycle.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+
+
 def _unparsable(error: Exception, line: Line | None) -> bool:
     """Return True if the parser ended the talk, and not the connection."""
     if isinstance(error, HttpProcessingError):

@@ -19,7 +19,7 @@ from yarl import URL
 from .._deadlines import Deadlines
 from ..errors import BiliError, RequestTimeout, TransportError
 from ..wire import Request
-from .failures import failure
+from .failures import failure, forget_frames
 from .line import Exchange, Line, Response, current
 from .proxies import Proxies
 from .reply import RawReply, read_reply
@@ -83,8 +83,7 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, only a BiliError goes on
             tunnel = bool(self._proxies) and request.url.scheme == "https"
             failed = failure(error, exchange, tunnel=tunnel)
-            # aiohttp's connection keeps the error, and the error keeps our frames: a cycle.
-            error.__traceback__ = None
+            forget_frames(error)
         finally:
             exchange.end()
             if response is not None and not response.closed:  # it is, once the reply is whole
