@@ -25,6 +25,7 @@ from typing import (
     Generic,
     Literal,
     NamedTuple,
+    NewType,
     Optional,
     TypedDict,
     TypeVar,
@@ -1158,6 +1159,22 @@ def test_a_class_that_holds_itself_can_be_read() -> None:
     assert refusal(Comment, broken).path == "replies[0].replies[0].text"
 
 
+def test_a_class_that_holds_itself_is_told_as_any_other_where_it_stands_first() -> None:
+    wrong = [{"text": "", "replies": "x"}]
+    error = refusal(list[Comment], wrong)
+    assert (error.path, error.expected) == ("[0].replies", "a list")
+
+    @attrs.frozen
+    class Thread:
+        top: Comment
+        others: list[Comment]
+
+    comment = {"text": "", "replies": [], "novel": 1}
+    endpoint: Any = Endpoint("get_thread", "GET", "api", "/x/thread", Auth(), Thread)
+    envelope = {"code": 0, "data": {"top": comment, "others": [comment]}}
+    assert drift(endpoint, envelope) == ("data.top.novel", "data.others[].novel")
+
+
 def test_values_nested_deeper_than_python_can_follow_are_a_schema_error() -> None:
     wire: dict[str, Any] = {"text": "", "replies": []}
     for _ in range(sys.getrecursionlimit()):
@@ -1177,6 +1194,7 @@ def test_values_nested_deeper_than_python_can_follow_are_a_schema_error() -> Non
         (tuple[int, ...], [1, 2], ["a", 1]),
         (dict[str, Any], {"a": None}, []),
         (Annotated[int, "a note"], 5, "5"),
+        (NewType("Mid", int), 5, True),
         (int, 5, 5.0),
         (float, 5, True),
         (float, 5.5, "5.5"),

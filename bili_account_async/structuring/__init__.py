@@ -108,7 +108,7 @@ def _refuse(value: object) -> NoReturn:
 @cache
 def _writer() -> Converter:
     """Return the one converter that writes, made on first use."""
-    lists: Any = {abc.Set: sorted, tuple: list}
+    lists: Any = {abc.Set: list, tuple: list}
     made = Converter(unstruct_collection_overrides=lists)
     made.register_unstructure_hook_factory(
         attrs.has, lambda cls: make_dict_unstructure_fn(cls, made, **renames(cls))
@@ -123,4 +123,5 @@ def _writer() -> Converter:
     made.register_unstructure_hook(Credential, _refuse)
     made.register_unstructure_hook(datetime, datetime.isoformat)
     made.register_unstructure_hook(date, date.isoformat)
+    made.register_unstructure_hook_func(partial(eq, frozenset[str]), sorted)
     return made

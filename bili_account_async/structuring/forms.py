@@ -54,11 +54,7 @@ class Forms(Converter):
 
         Raise `Unreadable`, with that path and the rest of it, for a type that JSON can't give.
         """
-        if kind not in self._made:
-            # A class that holds itself finds this one, which looks the real one up when it reads.
-            self._made[kind] = Form("an object", lambda value: self._made[kind].read(value))
-            self._made[kind] = self._make(kind, path)
-        return self._made[kind]
+        return self._made.get(kind) or self._make(kind, path)
 
     def get_structure_hook(self, kind: Any, cache_result: bool = True) -> Any:
         read = self.of(kind).read
@@ -77,11 +73,18 @@ class Forms(Converter):
             return _mapping_form(self.of(last, *path))
         if base is Literal or isinstance(kind, EnumType):
             return _choice_form(kind, arguments or tuple(kind), path)
+        if hasattr(kind, "__supertype__"):  # a NewType
+            return self.of(kind.__supertype__, *path)
+        if not (attrs.has(kind) or is_dataclass(base) or is_typeddict(base)):
+            raise Unreadable(kind, path)
+        # A class that holds itself finds this form, which looks the real one up when it reads.
+        self._made[kind] = Form("an object", lambda value: self._made[kind].read(value))
         if attrs.has(kind) and not hasattr(base, "__parameters__"):
-            return record_form(kind, lambda field: self.of(field.type, *path, field.name))
-        if attrs.has(kind) or is_dataclass(base) or is_typeddict(base):
-            return _cattrs_form(kind, self, path)
-        raise Unreadable(kind, path)
+            form = record_form(kind, lambda field: self.of(field.type, *path, field.name))
+        else:
+            form = _cattrs_form(kind, self, path)
+        self._made[kind] = form
+        return form
 
 
 def _optional(form: Form) -> Form:
