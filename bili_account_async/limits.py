@@ -637,6 +637,7 @@ class LocalLimiter:
                 queue.timer.cancel()
             for call in queue.queued():
                 _fail(call, RuntimeError(CLOSED))
+            queue.heap.clear()  # what ends later finds nobody to let go
         self._hosts.clear()
 
     def _pump(self, queue: _Host, now: float) -> None:
