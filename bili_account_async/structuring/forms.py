@@ -33,9 +33,9 @@ from .mismatch import Mismatch, Unfit, Unreadable
 from .scalars import SCALARS, Form
 
 _LISTS: dict[Any, Any] = {list: list, tuple: tuple, Sequence: tuple, frozenset: frozenset}
-"""What holds any number of things of one type, and what makes it of a list."""
+"""Types that hold any number of things of one type, each with the maker of it from a list."""
 _CHOSEN = {int, float, str, bool, NoneType}
-"""What the values of an enum or a literal may be."""
+"""Types of JSON's own that the values of an enum or a literal may have."""
 
 
 class Forms(Converter):
@@ -57,10 +57,16 @@ class Forms(Converter):
         return self._made.get(kind) or self._make(kind, path)
 
     def get_structure_hook(self, kind: Any, cache_result: bool = True) -> Any:
+        """Return the hook that cattrs asks for when it compiles a reader of its own."""
         read = self.of(kind).read
         return lambda value, _: read(value)
 
     def _make(self, kind: Any, path: tuple[str, ...]) -> Form:
+        """Return a new form: the first of these cases that the type is one of.
+
+        The order matters where a type is two things at once: a note or a wrapper comes off first,
+        an enum of texts is no text, and what is left at the end has to have fields.
+        """
         base, arguments = get_origin(kind) or kind, get_args(kind)
         first, last = (arguments or (Any,))[0], (arguments or (Any,))[-1]
         if base in (Annotated, Required, NotRequired):
@@ -88,6 +94,8 @@ class Forms(Converter):
 
 
 def _optional(form: Form) -> Form:
+    """Return the form of a value that may be null as well."""
+
     def read(value: Any) -> Any:
         return None if value is None else form.read(value)
 
@@ -95,6 +103,11 @@ def _optional(form: Form) -> Form:
 
 
 def _list_form(make: Any, form: Form) -> Form:
+    """Return the form of a list of such values; `make` turns the list into the type wanted.
+
+    The form keeps the fields that are known of each item, so that drift is seen inside lists.
+    """
+
     def read(value: Any) -> Any:
         if value.__class__ is not list:
             raise Unfit
@@ -104,6 +117,8 @@ def _list_form(make: Any, form: Form) -> Form:
 
 
 def _mapping_form(form: Form) -> Form:
+    """Return the form of an object whose names are data, with such values."""
+
     def read(value: Any) -> Any:
         # Not the names in a path: they are the server's own text, which an error must not show.
         items = _read_all(_as_object(value).values(), form, "*")
@@ -125,6 +140,7 @@ def _read_all(items: Iterable[Any], form: Form, step: str | None = None) -> list
 
 
 def _as_object(value: Any) -> Mapping[str, Any]:
+    """Return the value if it is an object: cattrs would index a list or a text as well."""
     if isinstance(value, Mapping):
         return value
     raise Unfit

@@ -27,10 +27,10 @@ _COMMON_DECIMALS = {tenths / 10: Decimal(tenths) / 10 for tenths in range(-100, 
 
 
 class Form(NamedTuple):
-    """How the values of one type look in JSON."""
+    """The JSON form of one type: its description, its reader and its writer."""
 
     expected: str
-    """What such a value is, in words for an error."""
+    """The description of such a value, in words for an error."""
     read: Read
     write: Callable[[Any], Any] | None = None
     """Makes what JSON holds of the value; None if that goes out as it is."""
@@ -52,12 +52,14 @@ def _exactly(scalar: type) -> Read:
 
 
 def _number(value: Any) -> int | float:
+    """Return the number: NaN and infinity, which some parsers let pass, are none."""
     if value.__class__ is int or (value.__class__ is float and math.isfinite(value)):
         return cast(float, value)
     raise Unfit
 
 
 def _decimal(value: Any) -> Decimal:
+    """Return the number as a decimal with the digits that stood in the JSON text."""
     if value.__class__ is int or value.__class__ is float:
         common = _COMMON_DECIMALS.get(value)
         if common is not None:
@@ -68,16 +70,19 @@ def _decimal(value: Any) -> Decimal:
 
 
 def _plain_decimal(value: Decimal) -> int | float:
+    """Return an int for a decimal that came as one: 1 goes out as 1, and 1.0 as 1.0."""
     return int(value) if value.as_tuple().exponent == 0 else float(value)
 
 
 def _zero_one(value: Any) -> bool:
+    """Return the bool that security info spells as a number (weibo_bind and its like)."""
     if value.__class__ is not int or value not in (0, 1):
         raise Unfit
     return value == 1
 
 
 def _day(value: Any) -> date | None:
+    """Return the day; None for an empty text and Go's zero time, which mean that none is set."""
     # fromisoformat takes other forms too.
     if value.__class__ is str and len(value) == 10 and value[4::3] == "--":
         try:
@@ -90,6 +95,7 @@ def _day(value: Any) -> date | None:
 
 
 def _china_time(value: Any) -> datetime:
+    """Return the moment of a clock in China, where it is UTC+8 all year: the coin log's times."""
     # fromisoformat takes other forms too, and from Python 3.14 on an hour 24.
     if value.__class__ is str and len(value) == 19 and value[4::3] == "-- ::":
         try:
@@ -101,11 +107,13 @@ def _china_time(value: Any) -> datetime:
 
 
 def _plain_china_time(time: datetime) -> str:
+    """Return the time as a clock in China shows it, whatever zone it is given in."""
     local = time if time.tzinfo == _CHINA else time.astimezone(_CHINA)
     return local.isoformat(" ", "seconds")[:19]
 
 
 def _iso_time(value: Any) -> datetime:
+    """Return the moment in UTC: our spelling of a snapshot's time, never without its zone."""
     time = datetime.fromisoformat(value)
     if time.tzinfo is None:
         raise Unfit
@@ -141,6 +149,7 @@ def _error(value: Any) -> BiliError:
 
 
 def _plain_error(error: BiliError) -> dict[str, str]:
+    """Return the class and the text of an error, which hold no secret and travel as JSON."""
     return {"type": type(error).__name__, "message": str(error)}
 
 
