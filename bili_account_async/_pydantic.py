@@ -177,13 +177,15 @@ def _json_type(kind: Any, wire: Any, inner: Any) -> Any:
     if get_origin(kind) in (tuple, frozenset):
         item = get_args(kind)[0]
         return list[_json_type(item, item, inner)]  # type: ignore[misc]
-    if isinstance(kind, type) and issubclass(kind, Enum):
+    if wire is dict:
+        return dict[str, Any]
+    if issubclass(kind, Enum):
         known = ", ".join(f"{member.value} {member.name}" for member in kind)
         about = f"{kind.__name__}: {known}; the server may send others."
         return Annotated[wire, Field(description=about, examples=[m.value for m in kind])]
     if kind is Decimal:  # an int where it came as one
         return Annotated[Any, WithJsonSchema({"type": "number"})]
-    return dict[str, Any] if wire is dict else wire
+    return wire
 
 
 def _bare(kind: Any) -> Any:
@@ -201,7 +203,7 @@ def _sample(kind: Any) -> Any:
     if attrs.has(kind):
         fields = attrs.fields(attrs.resolve_types(kind, include_extras=True))
         return kind(**{field.name: _sample(_bare(field.type)) for field in fields})
-    if isinstance(kind, type) and issubclass(kind, Enum):
+    if issubclass(get_origin(kind) or kind, Enum):
         return next(iter(kind))
     return _SAMPLES[get_origin(kind) or kind]
 

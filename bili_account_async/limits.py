@@ -631,11 +631,12 @@ class LocalLimiter:
 
     def close(self) -> None:
         """Stop the timers; whoever still waits gets a `RuntimeError`."""
-        self._closed = True
+        self._closed, now = True, self._now()
         for queue in self._hosts.values():
             if queue.timer is not None:
                 queue.timer.cancel()
             for call in queue.queued():
+                queue.leave(call, now)
                 _fail(call, RuntimeError(CLOSED))
             queue.heap.clear()  # what ends later finds nobody to let go
         self._hosts.clear()
