@@ -142,9 +142,13 @@ ABANDONED = """
 import asyncio, gc
 from bili_account_async import *
 
+kept = []
+
 async def main():
-    async def serve(reader, writer):
-        pass
+    connected = asyncio.Event()
+    async def serve(*streams):
+        kept.append(streams)
+        connected.set()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     base = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
     manager = SessionManager(
@@ -153,7 +157,7 @@ async def main():
     await manager.open()
     me = manager.session(Credential(sessdata="me"))
     calls = [asyncio.create_task(get_account_info(me)) for _ in range(3)]
-    await asyncio.sleep(0.05)
+    await connected.wait()
     return manager, calls
 
 loop = asyncio.new_event_loop()
