@@ -30,10 +30,10 @@ class Proxy:
 
     def __init__(self, url: URL | None) -> None:
         self.url = url and url.with_user(None)
-        self.headers: dict[str, str] = {}
+        self.headers: dict[str, str] | None = None
         if url is not None and url.user is not None:
             authorization = aiohttp.encode_basic_auth(url.user, url.password or "")
-            self.headers["Proxy-Authorization"] = authorization
+            self.headers = {"Proxy-Authorization": authorization}
 
 
 _DIRECT = Proxy(None)
