@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         TransportError,
     )
     from .hosts import Hosts
-    from .limits import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
+    from .limiting.types import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
     from .polling import (
         AccountExpired,
         AccountParked,
@@ -203,7 +203,7 @@ _MODULES = {
         "SchemaError SensitiveSign SignTooLong TransportError"
     ),
     "hosts": "Hosts",
-    "limits": "HostState Limiter Limits Permit RateLimit ScopeState",
+    "limiting.types": "HostState Limiter Limits Permit RateLimit ScopeState",
     "polling": (
         "AccountExpired AccountParked AccountState AccountStatus Changed MemoryStore "
         "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken"

@@ -1,6 +1,6 @@
 """The way of one call: prepare, wait for the permit, attempt, report, then try again or raise.
 
-The API's looks are `wire.py`'s business, aiohttp is `transport.py`'s, and who may go `limits.py`'s.
+The API's looks are `wire.py`'s business, aiohttp is `transport.py`'s, and who may go `limiting`'s.
 Nothing here knows one endpoint from another, and nothing here is public but the types that describe
 a call to its owner: `Reply`, `RequestEvent`, `CallEvent`.
 
@@ -32,7 +32,9 @@ from .errors import (
     TransportError,
 )
 from .hosts import HOST_NAMES, Hosts
-from .limits import CLOSED, Limiter, Permit
+from .limiting import Gate
+from .limiting.local import CLOSED
+from .limiting.types import Permit
 from .retry import Retry, RetryBudget, may_retry
 from .transport import Pool, RawReply
 
@@ -105,10 +107,33 @@ class Reply(Generic[T]):
 class Account:
     """One account, as its calls need it; the costly parts are made when they are first needed."""
 
-    __slots__ = ("__weakref__", "_headers", "_key", "_label", "credential")
+    __slots__ = (
+        "__weakref__",
+        "_headers",
+        "_key",
+        "_label",
+        "background",
+        "credential",
+        "max_wait",
+        "retry",
+        "timeout",
+    )
 
-    def __init__(self, credential: Credential, label: str | None) -> None:
+    def __init__(
+        self,
+        credential: Credential,
+        label: str | None,
+        *,
+        timeout: float | None,
+        retry: Retry | None,
+        max_wait: float | None,
+        background: bool,
+    ) -> None:
         self.credential = credential
+        self.timeout = timeout  # this and the next two are the manager's if None
+        self.retry = retry
+        self.max_wait = max_wait
+        self.background = background
         self._label = label
         self._key: str | None = None
         self._headers: dict[str, str] | None = None
@@ -144,13 +169,14 @@ class Lane:
 
 
 class Route(Generic[T]):
-    """The way to one endpoint: its URL, its host's lane, and the reader of its replies."""
+    """The way to one endpoint: its URL, its host's lane, its retries, the reader of its replies."""
 
-    __slots__ = ("decoder", "lane", "url")
+    __slots__ = ("budget", "decoder", "lane", "url")
 
     def __init__(self, url: URL, lane: Lane, decoder: wire.Decoder[T]) -> None:
         self.url = url
         self.lane = lane
+        self.budget = RetryBudget(lane.budget)
         self.decoder = decoder
 
 
@@ -182,10 +208,11 @@ class Engine:
         *,
         deadlines: Deadlines,
         pool: Pool,
-        limiter: Limiter[Any],
+        limiter: Gate,
         routes: Routes,
         retry: Retry,
         timeout: float,
+        max_wait: float,
         on_request: tuple[Callable[[RequestEvent], object], ...],
         on_call: tuple[Callable[[CallEvent], object], ...],
     ) -> None:
@@ -199,6 +226,7 @@ class Engine:
         self.routes = routes
         self.retry = retry
         self.timeout = timeout
+        self.max_wait = max_wait
         self.on_request = on_request
         self.on_call = on_call
         self._logged: set[tuple[str, str]] = set()
@@ -265,6 +293,7 @@ class Engine:
     async def close(self) -> None:
         """End the calls that are under way, and every connection and timer."""
         if not self.loop.is_closed():  # its futures and timers ended with it
+            self.limiter.close()
             self.closing.set_result(None)
             self.deadlines.close()
         await self.pool.close()
@@ -312,8 +341,11 @@ class Call(Generic[T]):
         "attempts",
         "endpoint",
         "engine",
+        "failed",
+        "max_wait",
         "remaining",
         "request",
+        "retry",
         "route",
         "sent",
         "timeout",
@@ -331,8 +363,11 @@ class Call(Generic[T]):
         self.engine = engine
         self.account = account
         self.endpoint = endpoint
+        self.retry = account.retry or engine.retry
+        self.max_wait = engine.max_wait if account.max_wait is None else account.max_wait
         self.attempts = 0
-        self.allowed = engine.retry.attempts
+        self.allowed = self.retry.attempts
+        self.failed: BiliError | None = None  # the last attempt's error, while the next one waits
         self.waited = 0.0  # seconds, for the limit
         self.sent = False  # an attempt's request was written, if only in part
 
@@ -350,7 +385,7 @@ class Call(Generic[T]):
             self.report(permit, outcome)
             error = outcome.error
             if error is None:
-                self.route.lane.budget.earn()
+                self.route.budget.earn()
                 return outcome
             self.engine.ensure_open()
             delay = self.delay_after(error, outcome.seconds)
@@ -359,6 +394,8 @@ class Call(Generic[T]):
                     raise self.final(error)
                 finally:
                     del error, outcome  # or this frame and the traceback would hold each other
+            self.failed = error
+            del error, outcome
             await self.engine.wait(delay)
 
     def prepare(
@@ -374,7 +411,9 @@ class Call(Generic[T]):
         if missing := endpoint.auth.missing_from(credential):
             raise CredentialMissing(f"the credential lacks {missing}", endpoint=endpoint.name)
         engine = self.engine
-        self.timeout = engine.timeout if timeout is None else checked_seconds("timeout", timeout)
+        self.timeout = self.account.timeout or engine.timeout
+        if timeout is not None:
+            self.timeout = checked_seconds("timeout", timeout)
         self.remaining = self.timeout
         self.route = engine.routes[endpoint]
         self.request = wire.build_request(
@@ -388,13 +427,23 @@ class Call(Generic[T]):
 
     async def acquire(self) -> Permit:
         """Wait until the next attempt may depart."""
-        limiter = self.engine.limiter
+        limiter, account = self.engine.limiter, self.account
+        failed, self.failed = self.failed, None
         try:
             permit: Permit = await limiter.acquire(
-                self.route.lane.key, self.account.key, patience=self.remaining
+                self.route.lane.key,
+                account.key,
+                patience=self.remaining,
+                max_wait=max(0.0, self.max_wait - self.waited),
+                retry=self.attempts > 0,
+                background=account.background,
             )
         except RateLimited as limited:
+            if limited.scope == "local" and failed is not None:
+                raise self.final(failed) from None  # of more use than that it can't be tried again
             raise limited.restated(endpoint=self.endpoint.name) from None
+        finally:
+            del failed  # as in `perform`
         self.waited += permit.waited
         if not self.attempts:
             return permit  # the talking begins now: what came before was the queue
@@ -416,7 +465,7 @@ class Call(Generic[T]):
         self.attempts += 1
         try:
             engine.ensure_open()  # it may have been closed between the grant and this turn
-            seconds = min(engine.retry.attempt_timeout, self.remaining)
+            seconds = min(self.retry.attempt_timeout, self.remaining)
             outcome = self.judge(await engine.pool.exchange(self.request, seconds))
         except BaseException as error:  # noqa: BLE001 - it goes on
             engine.limiter.release(permit, error)
@@ -488,7 +537,7 @@ class Call(Generic[T]):
             return None
         if not may_retry(self.endpoint, error):
             return None
-        if not stale and not self.route.lane.budget.spend():
+        if not stale and not self.route.budget.spend():
             return None
         self.remaining -= delay
         return delay
@@ -497,8 +546,7 @@ class Call(Generic[T]):
         """Return the seconds that our own politeness and the server's `Retry-After` ask for."""
         if isinstance(error, RateLimited):
             return 0.0  # the limiter pauses
-        engine = self.engine
-        wait = engine.retry.wait_before(self.attempts, engine.seam.random())
+        wait = self.retry.wait_before(self.attempts, self.engine.seam.random())
         asked = error.retry_after if isinstance(error, ProtocolError) else None
         return max(wait, asked or 0.0)
 

@@ -36,7 +36,7 @@ from ._seam import Seam
 from .credential import Credential
 from .endpoints import HostName
 from .errors import BiliError, CredentialMissing, NotLoggedIn, RateLimited, RiskControlled
-from .limits import PAUSE_MIN
+from .limiting.budget import PAUSE_MIN
 from .session import AccountSession, SessionManager
 from .snapshot import ALL_SECTIONS, SECTIONS, AccountSnapshot, Change, fetch_snapshot
 from .structuring import structure, unstructure
@@ -600,7 +600,7 @@ class Poller:
         if (
             session._account.credential.access_key
         ):  # it would keep a URL for each section: 4 KB of an idle account
-            session = self._manager.session(session._account.credential, label=account.name)
+            session = self._handle(account.name, session._account.credential)
         snapshot = await fetch_snapshot(session, sections=account.sections)
         while refused := {
             name: error.retry_after for name, error in snapshot.failures.items() if _is_pause(error)
@@ -761,13 +761,17 @@ class Poller:
     def _session(
         self, name: str, credential: Credential, sections: frozenset[str]
     ) -> AccountSession:
-        session = self._manager.session(credential, label=name)
+        session = self._handle(name, credential)
         lacks = [SECTIONS[section].auth.missing_from(credential) for section in sections]
         if all(lacks):
             raise CredentialMissing(
                 f"account {name!r}: its credential lacks {lacks[0]}, so no section can be asked for"
             )
         return session
+
+    def _handle(self, name: str, credential: Credential) -> AccountSession:
+        # A poll has time: it goes behind people, and no bound of theirs ends its waiting.
+        return self._manager.session(credential, label=name, background=True, max_wait=math.inf)
 
     def _count(self, account: _Account, sign: int) -> None:
         """Keep the books on how many calls a second all accounts need of each host."""
@@ -783,12 +787,7 @@ class Poller:
         Not in `add`, when others are still to be added.
         """
         limit = self._manager._limits.host
-        if (
-            not self._recounted
-            or self._warned
-            or limit is None
-            or self._manager._limiter is not None
-        ):
+        if not self._recounted or self._warned or limit is None:
             return
         self._recounted = False
         needs: defaultdict[str, float] = defaultdict(float)

@@ -6,6 +6,7 @@ Everything that a program hands over is checked here, once, before anything is m
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -17,13 +18,15 @@ import aiohttp
 
 from . import wire
 from ._deadlines import Deadlines
-from ._seam import Seam, checked_seconds
+from ._seam import Seam, checked_seconds, checked_wait
 from ._version import __version__
 from .call import Account, CallEvent, Engine, Reply, RequestEvent, Routes
 from .credential import Credential
 from .endpoints import Endpoint, HostName
 from .hosts import Hosts, http_url
-from .limits import HostState, Limiter, Limits, LocalLimiter
+from .limiting.fronted import FrontedLimiter
+from .limiting.local import LocalLimiter
+from .limiting.types import HostState, Limiter, Limits
 from .retry import Retry
 from .transport import Pool
 
@@ -64,6 +67,8 @@ def _limiter(limits: object, limiter: object) -> None:
     ):
         kind = type(limiter).__name__
         raise TypeError(f"limiter: expected acquire, release and state, got {kind}")
+    if (own := getattr(limiter, "limits", None)) is not None:
+        _instance("limiter.limits", own, Limits)
 
 
 def _client_session(lent: object, proxy: object) -> None:
@@ -116,7 +121,7 @@ class SessionManager:
 
     - `timeout`, in seconds, bounds the talking of one call: from its first departure to the answer,
       with all attempts, backoffs and pauses that the server asks for, but without the wait for our
-      own `limits`. `limiter` replaces `limits`.
+      own `limits`. `limiter` replaces `limits`; see `Limiter`.
     - `client_session` lends the connection pool of the host application. It is never closed, and
       its cookies and headers are neither read nor written. Its `trust_env` is honoured.
     - `proxy` is a URL, `ssl` a context for a corporate root.
@@ -148,7 +153,8 @@ class SessionManager:
         _ssl(ssl)
         _user_agent(user_agent)
         self._routes = Routes(_instance("hosts", hosts, Hosts))
-        self._limits = limits or Limits()
+        own_limits = Limits() if limiter is None else getattr(limiter, "limits", None)
+        self._limits = limits or own_limits or Limits.none()
         self._retry = _instance("retry", retry, Retry)
         self._timeout = checked_seconds("timeout", timeout)
         self._limiter = limiter
@@ -159,19 +165,39 @@ class SessionManager:
         self._on_request = _observers("on_request", on_request)
         self._on_call = _observers("on_call", on_call)
         self._engine: Engine | None = None  # there while the manager is open
-        self._local_limiter: LocalLimiter | None = None  # the engine's, unless `limiter` was given
         self._closed = False  # it was open once, which is only for a better message
         self._new_seam: Callable[[], Seam] = Seam  # tests put their own clock and chance here
 
-    def session(self, credential: Credential, *, label: str | None = None) -> AccountSession:
+    def session(
+        self,
+        credential: Credential,
+        *,
+        label: str | None = None,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        max_wait: float | None = None,
+        background: bool = False,
+    ) -> AccountSession:
         """Return a handle on one account: free, no I/O.
 
-        `label` names it in events; without one, its mid or a digest does.
+        - `label` names it in events; without one, its mid or a digest does.
+        - `timeout`, `retry` and `max_wait` replace the manager's for its calls, where given.
+          `max_wait` is the seconds that a call may wait for our limits in all; infinity lifts the
+          manager's.
+        - `background=True`: its calls go only when no other call could go on that host.
         """
         _instance("credential", credential, Credential)
         if label is not None:
             _instance("label", label, str)
-        return AccountSession(self, Account(credential, label))
+        account = Account(
+            credential,
+            label,
+            timeout=None if timeout is None else checked_seconds("timeout", timeout),
+            retry=None if retry is None else _instance("retry", retry, Retry),
+            max_wait=None if max_wait is None else checked_wait("max_wait", max_wait),
+            background=_instance("background", background, bool),
+        )
+        return AccountSession(self, account)
 
     async def open(self) -> None:
         """Make the manager ready on the running event loop. `async with` does it."""
@@ -191,17 +217,18 @@ class SessionManager:
             proxy=self._proxy,
             ssl=self._ssl,
         )
-        limiter = self._limiter
-        if limiter is None:
-            limiter = self._local_limiter = LocalLimiter(self._limits, seam)
+        limits, own = self._limits, self._limiter
         self._engine = Engine(
             seam,
             deadlines=deadlines,
             pool=pool,
-            limiter=limiter,
+            limiter=LocalLimiter(limits, seam)
+            if own is None
+            else FrontedLimiter(own, limits, seam),
             routes=self._routes,
             retry=self._retry,
             timeout=self._timeout,
+            max_wait=math.inf if limits.max_wait is None else limits.max_wait,
             on_request=self._on_request,
             on_call=self._on_call,
         )
@@ -211,7 +238,7 @@ class SessionManager:
 
         Closing twice is fine, and so is opening again.
         """
-        engine, limiter = self._engine, self._local_limiter
+        engine = self._engine
         if engine is None:
             return
         if not engine.loop.is_closed() and engine.loop is not asyncio.get_running_loop():
@@ -219,9 +246,7 @@ class SessionManager:
                 "this SessionManager is open on another event loop: close it there, where its "
                 "calls run"
             )
-        self._engine, self._local_limiter, self._closed = None, None, True
-        if limiter is not None and not engine.loop.is_closed():
-            limiter.close()
+        self._engine, self._closed = None, True
         await engine.close()
 
     async def __aenter__(self) -> SessionManager:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, pairwise
 from random import Random
 from typing import Any
@@ -27,7 +27,9 @@ from bili_account_async import (
     ScopeState,
 )
 from bili_account_async._seam import Seam
-from bili_account_async.limits import LocalLimiter, _Call, _Host
+from bili_account_async.limiting.calls import Call, Departure
+from bili_account_async.limiting.local import LocalLimiter
+from bili_account_async.limiting.queue import Queue
 
 WIDE = RateLimit(rate=1e6, burst=10**6)
 FOREVER = 1e9
@@ -57,9 +59,10 @@ async def depart(
     *,
     patience: float = FOREVER,
     error: BaseException | None = None,
+    **options: Any,
 ) -> float:
     """One call that takes no time: gives when it departed."""
-    permit = await limiter.acquire("host", account, patience=patience)
+    permit = await limiter.acquire("host", account, patience=patience, **options)
     at = now()
     limiter.release(permit, error)
     return at
@@ -210,8 +213,15 @@ async def test_hosts_have_budgets_of_their_own():
     assert now() == 0
 
 
+def pump(queue: Queue, now: float) -> Iterator[Call]:
+    """Grant whatever can go, in order."""
+    while call := queue.candidate(now):
+        queue.granted(call, now)
+        yield call
+
+
 def saturate(
-    host: _Host, rng: Random, grants: int, accounts: int
+    host: Queue, rng: Random, grants: int, accounts: int
 ) -> tuple[list[float], dict[str, list[float]], float]:
     """Keep every account waiting, cancel now and then before or after the grant; gives the
     departures and the end.
@@ -221,17 +231,17 @@ def saturate(
     time = 0.0
 
     def arrive(account: str) -> None:
-        call = _Call(host, account, FOREVER, time)
-        if host.enter(call, time):
+        call = Call(host, account, time)
+        if host.enqueue(call, time):
             departed(call)
 
-    def departed(call: _Call) -> None:
+    def departed(call: Call) -> None:
         if rng.random() < 0.02:
             host.leave(call, time)  # cancelled before its task ran: no departure
         else:
             departures.append(time)
             own[call.account].append(time)
-            host.done(call, None, time)
+            host.release(call, None, time)
         again.append(call.account)
 
     again = [f"account {number}" for number in range(accounts)] * 2
@@ -241,7 +251,7 @@ def saturate(
         time = max(time, host.next_at())
         if time >= host.sweep_at:
             host.sweep(time)
-        for call in host.pump(time):
+        for call in pump(host, time):
             departed(call)
     return departures, own, time
 
@@ -252,7 +262,7 @@ def test_a_million_grants_break_no_window_and_use_the_whole_budget():
     )
     assert limits.host
     assert limits.account
-    departures, own, end = saturate(_Host(limits, Random(1).random), Random(1), 1_000_000, 200)
+    departures, own, end = saturate(Queue(limits, Random(1).random), Random(1), 1_000_000, 200)
     assert_windows_hold(departures, limits.host)
     for one in own.values():
         assert_windows_hold(one, limits.account)
@@ -388,13 +398,13 @@ async def test_a_call_that_is_cancelled_in_the_turn_of_its_grant_is_passed_over(
 
 def test_what_a_grant_gives_back_late_is_less_by_the_budget_that_has_grown_since():
     limit = RateLimit(rate=1, burst=2)
-    host = _Host(Limits(host=limit, account=None), Random(1).random)
-    late, *calls = [_Call(host, "a", FOREVER, 0.0) for _ in range(4)]
-    assert host.enter(late, 0.0)
-    assert host.enter(calls[0], 0.9)
+    host = Queue(Limits(host=limit, account=None), Random(1).random)
+    late, *calls = [Call(host, "a", 0.0) for _ in range(4)]
+    assert host.enqueue(late, 0.0)
+    assert host.enqueue(calls[0], 0.9)
     host.leave(late, 0.9)
-    assert [host.enter(call, 0.9) for call in calls[1:]] == [True, False]
-    assert host.ready_at == pytest.approx(1.9)
+    assert [host.enqueue(call, 0.9) for call in calls[1:]] == [True, False]
+    assert host.host.ready_at == pytest.approx(1.9)
 
 
 @run_virtual
@@ -421,7 +431,7 @@ async def test_dead_entries_of_the_heap_hide_nobody_who_could_go(waiting):
     for task in doomed:
         task.cancel()
     await turns()
-    assert len(hold.host.heap) <= 2 * waiting + 64
+    assert sum(map(len, hold.queue.lanes)) <= 2 * waiting + 64
     limiter.release(hold, None)
     assert await asyncio.gather(*tasks) == [0] * waiting
     assert state_of(limiter) == HostState(
@@ -433,42 +443,83 @@ def test_dropping_dead_entries_in_the_middle_of_a_pump_loses_no_live_one():
     limits = Limits(
         host=RateLimit(rate=1, burst=200), account=RateLimit(rate=0.001, burst=2), concurrency=None
     )
-    host = _Host(limits, Random(1).random)
+    host = Queue(limits, Random(1).random)
 
-    def calls(letter: str, accounts: int) -> list[_Call]:
-        return [
-            _Call(host, f"{letter}{number % accounts}", FOREVER, 0.0)
-            for number in range(2 * accounts)
-        ]
+    def calls(letter: str, accounts: int) -> list[Call]:
+        return [Call(host, f"{letter}{number % accounts}", 0.0) for number in range(2 * accounts)]
 
-    assert all(host.enter(call, 0.0) for call in calls("doomed", 100))
+    assert all(host.enqueue(call, 0.0) for call in calls("doomed", 100))
     live, doomed = calls("live", 20), calls("doomed", 100)
-    assert not any(host.enter(call, 0.0) for call in live + doomed)
+    assert not any(host.enqueue(call, 0.0) for call in live + doomed)
     for call in doomed:
         host.leave(call, 0.0)
-    assert len(host.heap) == 120
-    assert list(host.pump(100.0)) == live
-    assert len(host.heap) < 64
+    assert len(host.lanes[1]) == 120
+    assert list(pump(host, 100.0)) == live
+    assert len(host.lanes[1]) < 64
 
 
 # --- max_wait -------------------------------------------------------------------------------------
 
 
+def told_locally(error: Any) -> float:
+    """The estimated wait of a call that our own limits refused."""
+    assert isinstance(error, RateLimited)
+    assert (error.scope, error.status, error.code) == ("local", None, None)
+    assert error.retry_after is not None
+    return error.retry_after
+
+
 @run_virtual
-async def test_a_call_that_waits_for_longer_than_max_wait_fails_with_scope_local():
+async def test_a_call_that_can_not_go_within_max_wait_fails_on_arrival_with_its_estimated_wait():
     limiter = limiter_of(host=RateLimit(rate=1, burst=1), max_wait=2.5)
-    results = await asyncio.gather(*begin(limiter, "abcde"), return_exceptions=True)
-    assert results[:3] == pytest.approx([0, 1, 2])
-    for error in results[3:]:
-        assert isinstance(error, RateLimited)
-        assert (error.scope, error.status, error.code, error.retry_after) == (
-            "local",
-            None,
-            None,
-            None,
-        )
-    assert now() == 2.5
+    tasks = begin(limiter, "abcde")
+    await turns()
+    assert [told_locally(task.exception()) for task in tasks[3:]] == pytest.approx([3, 3])
+    assert await asyncio.gather(*tasks[:3]) == pytest.approx([0, 1, 2])
     assert await depart(limiter) == pytest.approx(3)
+
+
+@run_virtual
+async def test_a_call_that_others_held_up_fails_when_max_wait_is_over():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1), concurrency=1, max_wait=2.5)
+    hold = await limiter.acquire("host", "z", patience=1)
+    (task,) = begin(limiter, "a")
+    await asyncio.wait([task])
+    assert (told_locally(task.exception()), now()) == (0, 2.5)
+    limiter.release(hold, None)
+
+
+@run_virtual
+async def test_the_account_s_own_calls_and_those_of_better_lanes_count_in_the_estimate():
+    limiter = limiter_of(host=RateLimit(rate=10, burst=1), account=RateLimit(rate=1, burst=1))
+    tasks = begin(limiter, ["a"] * 5 + ["b", "c"])
+    await turns()
+    for account, background, wait in [("a", False, 5), ("b", False, 1), ("d", True, 0.3)]:
+        with pytest.raises(RateLimited) as caught:
+            await depart(limiter, account, max_wait=0, background=background)
+        assert told_locally(caught.value) == pytest.approx(wait)
+    await asyncio.gather(*tasks)
+
+
+@run_virtual
+async def test_a_call_that_will_pass_ten_thousand_others_is_not_refused_for_them():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    greedy = begin(limiter, ["greedy"] * 10_000)
+    await turns()
+    assert await depart(limiter, "other", max_wait=2.5) == pytest.approx(2)
+    for task in greedy:
+        task.cancel()
+    await asyncio.wait(greedy)
+
+
+@run_virtual
+async def test_max_wait_is_each_call_s_own_where_it_is_given():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1), max_wait=1.5)
+    patient = begin(limiter, "abcd", max_wait=math.inf)
+    await turns()
+    (hasty,) = begin(limiter, "e")
+    assert await asyncio.gather(*patient) == pytest.approx([0, 1, 2, 3])
+    assert told_locally(hasty.exception()) == pytest.approx(4)
 
 
 @run_virtual
@@ -710,7 +761,13 @@ async def test_refused_calls_leave_no_keys_behind():
 async def test_a_permit_tells_how_long_it_waited_and_how_much_of_it_was_pause():
     limiter = limiter_of(host=RateLimit(rate=1, burst=2))
     first, second = [await limiter.acquire("host", "a", patience=1) for _ in range(2)]
-    waiting = [asyncio.create_task(limiter.acquire("host", "a", patience=60)) for _ in range(2)]
+
+    async def pass_through() -> Departure:
+        permit = await limiter.acquire("host", "a", patience=60)
+        limiter.release(permit, None)
+        return permit
+
+    waiting = [asyncio.create_task(pass_through()) for _ in range(2)]
     await asyncio.sleep(0.5)
     limiter.release(first, told(retry_after=4))  # until 4.5
     await asyncio.sleep(2)
@@ -772,7 +829,7 @@ async def test_an_idle_limiter_has_no_timer_and_no_keys():
     host = limiter._hosts["host"]
     assert len(host.accounts) == 5000
     await asyncio.sleep(2)
-    assert (len(host.accounts), host.heap, host.arrivals, timers()) == (0, [], {}, 0)
+    assert (len(host.accounts), host.waiting, timers()) == (0, 0, 0)
 
 
 @run_virtual

@@ -20,7 +20,7 @@ from virtual import VirtualLoop
 
 from bili_account_async import Limits, RateLimit, RateLimited
 from bili_account_async._seam import Seam
-from bili_account_async.limits import LocalLimiter
+from bili_account_async.limiting.local import LocalLimiter
 
 EPSILON = 1e-6
 ACCOUNTS = ["a", "b", "c", "d", "e"]
@@ -175,7 +175,7 @@ class LimiterMachine(RuleBasedStateMachine):
         now = self.loop.now
         for account in waiting:
             own = self.queue.accounts[account]
-            assert self.queue.ready_at > now or own.ready_at > now, (
+            assert self.queue.host.next_at() > now or own.next_at() > now, (
                 f"{account} could go by the limiter's own books"
             )
             if not self.throttled and not self.given_back_late:
@@ -201,9 +201,8 @@ class LimiterMachine(RuleBasedStateMachine):
             return
         queued = queue.queued()
         assert queue.waiting == len(queued) <= len(self.waiting)
-        assert len(queue.heap) <= 2 * queue.waiting + 64
-        assert len(queue.arrivals) == (queue.waiting if self.limits.max_wait is not None else 0)
-        assert {account for account in queue.accounts if queue.accounts[account].queue} == {
+        assert all(len(heap) <= 2 * queue.waiting + 64 for heap in queue.lanes)
+        assert {account for account in queue.accounts if queue.accounts[account].lines} == {
             c.account for c in queued
         }
         timers = [t for t in self.loop.timers() if t._callback == self.limiter._tick]
@@ -234,7 +233,7 @@ class LimiterMachine(RuleBasedStateMachine):
                     break
                 self.loop.now = self.loop.timers()[0].when()
             assert queue.timer is None
-            assert (queue.accounts, queue.heap, queue.arrivals) == ({}, [], {})
+            assert queue.accounts == {}
         assert not self.loop.complaints
 
 

@@ -40,7 +40,7 @@ from bili_account_async import (
     update_sign,
 )
 from bili_account_async._seam import Seam
-from bili_account_async.retry import RESERVE
+from bili_account_async.retry import ENDPOINT_RESERVE, RESERVE
 from bili_account_async.sandbox import Sandbox
 from bili_account_async.transport import RawReply
 from bili_account_async.wire import Request
@@ -286,7 +286,8 @@ async def test_max_wait_raises_scope_local_and_is_not_tried_again():
         await get_vip_info(me)
         error = await outcome(get_vip_info(me))
         assert isinstance(error, RateLimited)
-        assert (error.scope, now(), len(pool.sent)) == ("local", 3, 1)
+        assert (error.scope, now(), len(pool.sent)) == ("local", 0, 1)
+        assert error.retry_after == pytest.approx(10)
 
 
 # --- what the server asks for ---------------------------------------------------------------------
@@ -371,7 +372,7 @@ async def test_pauses_add_up_over_the_attempts_of_a_call():
 
 
 @run_virtual
-async def test_pauses_that_overlap_leave_no_attempt_without_time():
+async def test_pauses_that_overlap_count_together_and_end_a_call_in_the_queue():
     slow = answer(412, Retry_After="4")
     async with managed(slow, (3.5, slow), retry=Retry(attempts=9)) as (manager, pool):
         first = asyncio.create_task(
@@ -381,8 +382,8 @@ async def test_pauses_that_overlap_leave_no_attempt_without_time():
             outcome(get_vip_info(manager.session(credential(2)), timeout=20))
         )
         error = await first
-        assert type(error) is RequestTimeout
-        assert now() == 7.5
+        assert isinstance(error, RateLimited)
+        assert (error.retry_after, now()) == (4, 3.5)
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         assert [state.in_flight for state in manager.limits_state().values()] == [0]
@@ -515,7 +516,7 @@ async def test_after_an_outage_successes_earn_retries_again():
         me = manager.session(credential())
         for _ in range(50):
             await outcome(get_vip_info(me))
-        assert len(pool.sent) == 50 + RESERVE
+        assert len(pool.sent) == 50 + ENDPOINT_RESERVE
         pool.steps = [(0, OK)]
         for _ in range(11):
             await get_vip_info(me)

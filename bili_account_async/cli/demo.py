@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from ..limits import Limits
+from ..limiting.types import Limits
 from ..sandbox import Fault, Sandbox, SandboxAccount
 from ..session import AccountSession, SessionManager, open_session
 from .accounts_file import Account
