@@ -6,7 +6,10 @@ Its arithmetic needs no loop.
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import sys
+import weakref
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, pairwise
@@ -15,7 +18,7 @@ from typing import Any
 
 import attrs
 import pytest
-from virtual import START, run_virtual, turns
+from virtual import START, VirtualLoop, run_virtual, turns
 
 from bili_account_async import (
     HostState,
@@ -889,6 +892,286 @@ async def test_an_end_that_is_told_after_closing_starts_no_timer():
     limiter.close()
     limiter.release(permit, told("account"))
     assert timers() == 0
+
+
+# --- lanes ----------------------------------------------------------------------------------------
+
+
+@run_virtual
+async def test_a_retry_goes_before_ten_thousand_calls_that_were_not_sent_yet():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    waiting = begin(limiter, ["a"] * 5_000 + [f"b{number}" for number in range(5_000)])
+    await turns()
+    assert await depart(limiter, "a", retry=True) == pytest.approx(1)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+@run_virtual
+async def test_retries_keep_their_own_order_and_background_calls_go_when_no_other_could():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1), account=RateLimit(rate=0.2, burst=2))
+    await depart(limiter, "z")
+    order: list[str] = []
+
+    async def call(name: str, account: str, **lane: bool) -> None:
+        await depart(limiter, account, **lane)
+        order.append(name)
+
+    tasks = [
+        asyncio.create_task(call(name, account, retry="r" in name, background="b" in name))
+        for account, name in [
+            ("x", "b1"),
+            ("x", "br1"),
+            ("y", "1"),
+            ("y", "2"),
+            ("y", "3"),
+            ("z", "r1"),
+            ("q", "r2"),
+            ("y", "b2"),
+        ]
+    ]
+    await asyncio.gather(*tasks)
+    # y has no budget of its own for a third call, so the background may go meanwhile.
+    assert order == ["r1", "r2", "1", "2", "br1", "b1", "3", "b2"]
+
+
+@run_virtual
+async def test_the_state_tells_of_background_calls_and_how_long_they_have_waited():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    await depart(limiter)
+    background = begin(limiter, "aab", background=True)
+
+    async def people() -> None:
+        for _ in range(30):
+            await depart(limiter, "person")
+
+    person = asyncio.create_task(people())
+    await asyncio.sleep(20.5)
+    state = state_of(limiter)
+    assert (state.background, state.background_wait) == (3, pytest.approx(20.5))
+    assert state.waiting == 4
+    await asyncio.gather(person, *background)
+    assert now() == pytest.approx(33)  # what people left, the fleet used
+
+
+# --- pauses that add up ---------------------------------------------------------------------------
+
+
+@run_virtual
+async def test_pauses_count_together_and_end_a_call_in_its_place_in_the_queue():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    tasks = begin(limiter, ["a"] * 50, patience=10)
+    patient = begin(limiter, "a", patience=100)
+
+    async def storm() -> None:
+        for _ in range(4):
+            await depart(limiter, "stormy", error=told(retry_after=3), retry=True)
+
+    await storm()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    # Pauses of three seconds each: the fourth, told at ten seconds, makes twelve in all.
+    assert {type(error) for error in ended} == {RateLimited}
+    assert now() == 10
+    patient[0].cancel()
+    await asyncio.wait(patient)
+
+
+@run_virtual
+async def test_what_overlapping_pauses_of_host_and_account_take_is_counted_once():
+    limiter = limiter_of()
+    permits = [await limiter.acquire("host", "a", patience=1) for _ in range(6)]
+    limiter.release(permits[0], told("account", retry_after=8))
+    await asyncio.sleep(2)
+    limiter.release(permits[1], told("host", retry_after=4))  # 2 to 6, while a is paused 0 to 8
+    early = begin(limiter, "a", patience=7)
+    await turns()
+    assert not early[0].done()
+    limiter.release(permits[2], told("host", retry_after=7.5))  # to 9.5: from 2 more than seven
+    with pytest.raises(RateLimited) as caught:
+        await early[0]
+    assert (caught.value.scope, caught.value.retry_after, now()) == ("host", 7.5, 2)
+    late = begin(limiter, "a", patience=7.6)
+    assert await late[0] == 9.5
+
+
+def test_a_throttle_of_a_hundred_thousand_waiting_calls_takes_no_walk():
+    queue = Queue(Limits(host=RateLimit(rate=1, burst=1)), Random(1).random)
+    first = Call(queue, "first", 0.0)
+    queue.enqueue(first, 0.0)
+    for number in range(100_000):
+        queue.enqueue(Call(queue, f"a{number % 100}", 0.0, patience=1000.0 + number % 7), 0.0)
+    hasty = Call(queue, "hasty", 0.0, patience=5.0)
+    queue.enqueue(hasty, 0.0)
+    looked_at = 0
+
+    def count(_frame: Any, event: str, _arg: object) -> None:
+        nonlocal looked_at
+        looked_at += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        refused = queue.release(first, told(retry_after=10), 1.0)
+    finally:
+        sys.setprofile(None)
+    assert [call for call, _ in refused] == [hasty]
+    assert looked_at < 100
+
+
+# --- slow start -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["host", "account"])
+@run_virtual
+async def test_after_a_pause_one_call_goes_alone_and_then_as_many_again_as_succeeded(scope):
+    limiter = limiter_of()
+    await depart(limiter, error=told(scope, retry_after=5))
+    starts: Counter[float] = Counter()
+
+    async def call() -> None:
+        permit = await limiter.acquire("host", "a", patience=FOREVER)
+        starts[now()] += 1
+        await asyncio.sleep(1)
+        limiter.release(permit, None)
+
+    await asyncio.gather(*(call() for _ in range(1000)))
+    assert [starts[second] for second in range(5, 15)] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 489]
+
+
+@run_virtual
+async def test_a_failure_after_a_pause_lets_one_more_go_and_a_cancellation_too():
+    limiter = limiter_of()
+    await depart(limiter, error=told(retry_after=5))
+    permits = [asyncio.create_task(limiter.acquire("host", "a", patience=60)) for _ in range(3)]
+    await asyncio.sleep(6)
+    assert [task.done() for task in permits] == [True, False, False]
+    limiter.release(permits[0].result(), OSError())
+    permits[1].cancel()
+    limiter.release(await permits[2], None)
+    assert (state_of(limiter).in_flight, now()) == (0, 6)
+
+
+@run_virtual
+async def test_an_account_that_recovers_while_its_first_call_is_under_way_is_held_back_no_more():
+    limiter = limiter_of()
+    await depart(limiter, error=told("account", retry_after=1))
+    first, second = (
+        asyncio.create_task(limiter.acquire("host", "a", patience=60)) for _ in range(2)
+    )
+    await asyncio.sleep(400)
+    assert second.done()
+    for task in (first, second):
+        limiter.release(task.result(), None)
+
+
+# --- loops that are not asyncio's own -------------------------------------------------------------
+
+
+class MillisecondLoop(VirtualLoop):
+    """A clock of whole milliseconds, as uvloop's: timers come up to half of one early."""
+
+    def time(self) -> float:
+        return math.floor(self.now * 1000) / 1000
+
+    def call_at(self, when: float, *args: Any, **options: Any) -> Any:
+        return super().call_at(round(when * 1000) / 1000, *args, **options)
+
+
+def test_a_clock_of_whole_milliseconds_breaks_no_window_and_loses_no_call():
+    limit = RateLimit(rate=300, burst=3)
+
+    async def run() -> list[float]:
+        limiter = limiter_of(host=limit, concurrency=4)
+        departures = []
+        random = Random(1)
+
+        async def call(number: int) -> None:
+            permit = await limiter.acquire("host", f"a{number % 5}", patience=60)
+            departures.append(permit.departed)
+            await asyncio.sleep(random.random() / 100)
+            limiter.release(permit, None)
+
+        tasks = [asyncio.create_task(call(number)) for number in range(2000)]
+        for task in random.sample(tasks, 200):
+            asyncio.get_running_loop().call_later(random.random() * 4, task.cancel)
+        await asyncio.wait(tasks)
+        assert state_of(limiter).in_flight == 0
+        limiter.close()
+        return departures
+
+    with asyncio.Runner(loop_factory=MillisecondLoop) as runner:
+        departures = runner.run(run())
+    assert_windows_hold(departures, limit)
+    assert len(departures) >= 1800
+
+
+def test_a_call_that_was_granted_a_tick_ahead_of_the_clock_is_the_same_throttle():
+    queue = Queue(Limits(host=RateLimit(rate=100, burst=10)), Random(1).random)
+    calls = [Call(queue, "a", 5.0004) for _ in range(2)]
+    granted = [queue.enqueue(call, 5.0004) for call in calls]
+    assert all(granted)
+    for call in calls:
+        queue.release(call, told(), 5.0)
+    assert queue.state(5.0).rate == 50
+
+
+# --- coroutines that are closed -------------------------------------------------------------------
+
+
+@run_virtual
+async def test_a_coroutine_that_is_closed_while_it_waits_gives_its_place_back():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1), concurrency=1)
+    hold = await limiter.acquire("host", "z", patience=1)
+    waits = limiter.acquire("host", "a", patience=60)
+    waits.send(None)
+    (behind,) = begin(limiter, "a")
+    await turns()
+    waits.close()
+    assert state_of(limiter).waiting == 1
+    granted = limiter.acquire("host", "b", patience=60)
+    granted.send(None)
+    behind.cancel()
+    await asyncio.sleep(5)
+    limiter.release(hold, None)
+    granted.close()
+    assert (state_of(limiter).waiting, state_of(limiter).in_flight) == (0, 0)
+    assert await depart(limiter) == 5  # and the budget is there
+
+
+def test_a_coroutine_that_outlives_its_loop_does_no_harm():
+    kept = []
+
+    async def leave() -> None:
+        limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+        await depart(limiter)
+        kept.append(limiter.acquire("host", "a", patience=60))
+        kept[0].send(None)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(leave())
+    kept[0].close()
+
+
+@run_virtual
+async def test_a_refused_call_is_no_reference_cycle():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    hold = await limiter.acquire("host", "a", patience=1)
+    tasks = begin(limiter, "a", patience=2)
+    await turns()
+    gc.collect()
+    gc.disable()
+    try:
+        limiter.release(hold, told(retry_after=5))
+        with pytest.raises(RateLimited) as caught:
+            await tasks.pop()
+        kept = weakref.ref(caught.value)
+        del caught
+        with pytest.raises(RateLimited):
+            await depart(limiter, patience=1)
+        await turns(1)  # the loop lets go of what woke this task
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 # --- the protocol ---------------------------------------------------------------------------------
