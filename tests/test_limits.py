@@ -97,8 +97,8 @@ def assert_windows_hold(departures: list[float], limit: RateLimit) -> None:
 
 @pytest.mark.parametrize(
     ("field", "bad"),
-    [("rate", bad) for bad in (0, -1, math.nan, math.inf, 5e-324, "2", None, True)]
-    + [("burst", bad) for bad in (0, -1, 1.5, math.nan, "2", None, True)],
+    [("rate", bad) for bad in (0, -1, math.nan, math.inf, 5e-324, 10**400, 1e300, "2", None, True)]
+    + [("burst", bad) for bad in (0, -1, 1.5, math.nan, 10**400, 10**18, "2", None, True)],
 )
 def test_a_rate_limit_that_can_not_be_is_refused_by_the_name_of_its_field(field, bad):
     with pytest.raises(ValueError, match=f"^{field}: "):
@@ -113,6 +113,8 @@ def test_a_rate_limit_that_can_not_be_is_refused_by_the_name_of_its_field(field,
         ("concurrency", 0),
         ("concurrency", 1.5),
         ("concurrency", True),
+        ("concurrency", 10**400),
+        ("max_wait", 10**400),
         ("max_wait", -1),
         ("max_wait", math.nan),
         ("max_wait", "1"),
@@ -122,6 +124,11 @@ def test_a_rate_limit_that_can_not_be_is_refused_by_the_name_of_its_field(field,
 def test_limits_that_can_not_be_are_refused_by_the_name_of_their_field(field, bad):
     with pytest.raises(ValueError, match=f"^{field}: "):
         Limits(**{field: bad})
+
+
+def test_a_burst_that_no_rest_brings_back_is_refused():
+    with pytest.raises(ValueError, match=r"^burst: "):
+        RateLimit(rate=1e-6, burst=10_000)
 
 
 def test_the_defaults_are_those_of_the_contract():

@@ -1,14 +1,15 @@
 """A limiter of the program's own, with our queue before it. It alone knows budgets and pauses.
 
-What asks it is the first call of each account and the first of all background calls: so few stand
-in it that a person's call or a retry passes all the others. Ours are the order, the cap of what is
-in flight or asks, and `max_wait`.
+What asks it is the first call of each account and, if there is none, the first of all background
+calls: so few stand in it that a person's call or a retry passes all the others. Ours are the order,
+the cap of what is in flight or asks, and `max_wait`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,11 +43,30 @@ class _Both:
         return self.permit.paused
 
 
+class _People:
+    """The calls of one host that wait for a permit, but for background ones."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.gone = asyncio.Event()
+
+    def came(self) -> None:
+        self.waiting += 1
+        self.gone.clear()
+
+    def went(self) -> None:
+        self.waiting -= 1
+        if not self.waiting:
+            self.gone.set()
+
+
 class FrontedLimiter:
     """The program's limiter, asked in our queue's order."""
 
     def __init__(self, limiter: Limiter[Any], limits: Limits, seam: Seam) -> None:
         self._limiter = limiter
+        self._people: defaultdict[str, _People] = defaultdict(_People)
+        self._closed = False
         self._queue = LocalLimiter(
             Limits(host=None, account=_UNTIL_ANSWERED, concurrency=limits.concurrency), seam
         )
@@ -62,28 +82,42 @@ class FrontedLimiter:
         background: bool,
     ) -> _Both:
         """Wait for our queue, then for the limiter; for `max_wait` seconds in all."""
-        lane = {"retry": retry, "background": background}
-        if max_wait == math.inf:
-            return await self._acquire(host, account, patience, **lane)
+        people = self._people[host]
+        if not background:
+            people.came()
         try:
-            async with asyncio.timeout(max_wait) as bound:
-                return await self._acquire(host, account, patience, **lane)
+            async with asyncio.timeout(None if max_wait == math.inf else max_wait) as bound:
+                turn = await self._queue.acquire(
+                    host,
+                    _FLEET if background else account,
+                    patience=math.inf,
+                    retry=retry,
+                    background=background,
+                )
+                return await self._ask(
+                    turn, host, account, patience, people if background else None
+                )
         except TimeoutError:
             if not bound.expired():
                 raise
+        finally:
+            if not background:
+                people.went()
         raise RateLimited(scope="local")  # how long it would have been the limiter does not say
 
-    async def _acquire(self, host: str, account: str, patience: float, **lane: bool) -> _Both:
-        place = _FLEET if lane["background"] else account
-        turn = await self._queue.acquire(host, place, patience=math.inf, **lane)
+    async def _ask(
+        self, turn: Departure, host: str, account: str, patience: float, people: _People | None
+    ) -> _Both:
+        """Wait for the limiter, and before it until the people are gone that go first."""
         try:
-            permit = await self._limiter.acquire(host, account, patience=patience)
+            while people and people.waiting and not self._closed:
+                await people.gone.wait()
+            return _Both(turn, await self._limiter.acquire(host, account, patience=patience))
         except BaseException:
             self._queue.release(turn, None)
             raise
         finally:
             self._queue.answered(turn)
-        return _Both(turn, permit)
 
     def release(self, permit: _Both, error: BaseException | None) -> None:
         """Take the permit back for both."""
@@ -109,4 +143,7 @@ class FrontedLimiter:
 
     def close(self) -> None:
         """End the waits in our queue."""
+        self._closed = True
         self._queue.close()
+        for people in self._people.values():
+            people.gone.set()

@@ -108,7 +108,7 @@ class Limiter(Protocol[P]):
     """A limiter of the program's own, for `SessionManager(limiter=…)`.
 
     Our queue stands before it. For each host the limiter is asked for one call of each account at a
-    time, and for one call of all background sessions, so retries and people still go first. An
+    time, or else for one of all background sessions, so retries and people still go first. An
     attribute `limits`, if it has one, is a `Limits`: the queue keeps its `concurrency` and
     `max_wait`, and a `Poller` compares its need with the host's rate.
 
