@@ -120,11 +120,12 @@ class LocalLimiter:
     def _leave(self, queue: _Host, call: Call) -> None:
         now = self._now()
         queue.leave(call, now)
-        if not self._seam.loop.is_closed():  # else nobody is left to go
-            self._pump(queue, now)
+        self._pump(queue, now)
 
     def _pump(self, queue: _Host, now: float) -> None:
         """Let go whoever can, in order."""
+        if self._seam.loop.is_closed():
+            return  # whoever waits was abandoned with the loop, and can't be woken
         while (call := queue.candidate(now)) is not None:
             queue.granted(call, now)
             assert call.future is not None

@@ -34,8 +34,10 @@ def _walk(form: Form, value: Any, path: str, found: dict[str, None]) -> None:
     """Put the paths of the unknown fields into `found`, as they came."""
     if value.__class__ is list:
         path += "[]"
+        known, deeper = form.known, bool(form.inside)
         for item in value:
-            _walk(form, item, path, found)
+            if deeper or (item and not known.issuperset(item)):
+                _walk(form, item, path, found)
     elif value:  # not null
         dot = f"{path}." if path else ""
         if not form.known.issuperset(value):
