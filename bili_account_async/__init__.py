@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         TransportError,
     )
     from .hosts import Hosts
+    from .limiting.shared import SharedLimiter
     from .limiting.types import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
     from .polling import (
         AccountExpired,
@@ -159,6 +160,7 @@ __all__ = [
     "Session",
     "SessionManager",
     "Sex",
+    "SharedLimiter",
     "SignTooLong",
     "SnapshotStore",
     "SnapshotTaken",
@@ -203,6 +205,7 @@ _MODULES = {
         "SchemaError SensitiveSign SignTooLong TransportError"
     ),
     "hosts": "Hosts",
+    "limiting.shared": "SharedLimiter",
     "limiting.types": "HostState Limiter Limits Permit RateLimit ScopeState",
     "polling": (
         "AccountExpired AccountParked AccountState AccountStatus Changed MemoryStore "

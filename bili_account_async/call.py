@@ -292,8 +292,8 @@ class Engine:
 
     async def close(self) -> None:
         """End the calls that are under way, and every connection and timer."""
+        self.limiter.close()
         if not self.loop.is_closed():  # its futures and timers ended with it
-            self.limiter.close()
             self.closing.set_result(None)
             self.deadlines.close()
         await self.pool.close()

@@ -24,8 +24,10 @@ from .call import Account, CallEvent, Engine, Reply, RequestEvent, Routes
 from .credential import Credential
 from .endpoints import Endpoint, HostName
 from .hosts import Hosts, http_url
+from .limiting import Gate
 from .limiting.fronted import FrontedLimiter
 from .limiting.local import LocalLimiter
+from .limiting.shared import SharedLimiter
 from .limiting.types import HostState, Limiter, Limits
 from .retry import Retry
 from .transport import Pool
@@ -62,8 +64,12 @@ def _limiter(limits: object, limiter: object) -> None:
         raise ValueError("limits and limiter: give one of them, a limiter replaces the limits")
     if limits is not None:
         _instance("limits", limits, Limits)
-    if limiter is not None and not all(
-        callable(getattr(limiter, method, None)) for method in ("acquire", "release", "state")
+    if (
+        limiter is not None
+        and not isinstance(limiter, SharedLimiter)
+        and not all(
+            callable(getattr(limiter, method, None)) for method in ("acquire", "release", "state")
+        )
     ):
         kind = type(limiter).__name__
         raise TypeError(f"limiter: expected acquire, release and state, got {kind}")
@@ -121,7 +127,8 @@ class SessionManager:
 
     - `timeout`, in seconds, bounds the talking of one call: from its first departure to the answer,
       with all attempts, backoffs and pauses that the server asks for, but without the wait for our
-      own `limits`. `limiter` replaces `limits`; see `Limiter`.
+      own `limits`.
+    - `limiter` replaces `limits`: a `SharedLimiter`, or one of the program's own, see `Limiter`.
     - `client_session` lends the connection pool of the host application. It is never closed, and
       its cookies and headers are neither read nor written. Its `trust_env` is honoured.
     - `proxy` is a URL, `ssl` a context for a corporate root.
@@ -139,7 +146,7 @@ class SessionManager:
         limits: Limits | None = None,
         retry: Retry = Retry(),  # noqa: B008 - frozen
         timeout: float = 10.0,
-        limiter: Limiter[Any] | None = None,
+        limiter: Limiter[Any] | SharedLimiter | None = None,
         client_session: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
         ssl: tls.SSLContext | None = None,
@@ -217,21 +224,26 @@ class SessionManager:
             proxy=self._proxy,
             ssl=self._ssl,
         )
-        limits, own = self._limits, self._limiter
         self._engine = Engine(
             seam,
             deadlines=deadlines,
             pool=pool,
-            limiter=LocalLimiter(limits, seam)
-            if own is None
-            else FrontedLimiter(own, limits, seam),
+            limiter=self._gate(seam),
             routes=self._routes,
             retry=self._retry,
             timeout=self._timeout,
-            max_wait=math.inf if limits.max_wait is None else limits.max_wait,
+            max_wait=math.inf if self._limits.max_wait is None else self._limits.max_wait,
             on_request=self._on_request,
             on_call=self._on_call,
         )
+
+    def _gate(self, seam: Seam) -> Gate:
+        own = self._limiter
+        if own is None:
+            return LocalLimiter(self._limits, seam)
+        if isinstance(own, SharedLimiter):
+            return own.gate(seam)
+        return FrontedLimiter(own, self._limits, seam)
 
     async def close(self) -> None:
         """End everything: connections, timers, and calls under way, which raise `RuntimeError`.
@@ -355,7 +367,7 @@ class ManagerOptions(TypedDict, total=False):
     limits: Limits | None
     retry: Retry
     timeout: float
-    limiter: Limiter[Any] | None
+    limiter: Limiter[Any] | SharedLimiter | None
     client_session: aiohttp.ClientSession | None
     proxy: str | None
     ssl: tls.SSLContext | None

@@ -3,7 +3,7 @@
 `types` is what programs see. `budget` (one scope), `calls` (what waits), `patience` and `max_wait`
 (who may not wait on) and `queue` (who is next) are pure and are told the time. `local` puts futures
 and timers around the queues of one process; `fronted` asks a limiter of the program's own in their
-order.
+order. `shared` is the budget of several processes: `booking` asks a `file` in the queues' order.
 """
 
 from __future__ import annotations
@@ -40,4 +40,4 @@ class Gate(Protocol):
         """Return each host as it stands."""
 
     def close(self) -> None:
-        """Stop the timers; whoever still waits gets a `RuntimeError`."""
+        """Stop the timers; whoever still waits gets a `RuntimeError`, unless the loop has ended."""

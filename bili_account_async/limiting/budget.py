@@ -52,13 +52,14 @@ class SlowStart:
 class Throttle:
     """The server's last word on a budget, until it is recovered from."""
 
-    __slots__ = ("error", "paused_until", "rate_factor", "start", "strikes", "throttled_at")
+    __slots__ = ("error", "name", "paused_until", "rate_factor", "start", "strikes", "throttled_at")
 
     error: RateLimited
 
     def __init__(self) -> None:
         self.rate_factor = 1.0
         self.strikes = 0
+        self.name = 0  # by which processes that share the budget know it; 0 before they were told
         self.throttled_at = self.paused_until = -math.inf
         self.start = SlowStart()
 
@@ -120,6 +121,7 @@ class Budget:
             throttle.rate_factor = max(throttle.factor_at(now) / 2, RATE_FACTOR_MIN)
             throttle.strikes += 1
             throttle.throttled_at = max(now, departed)  # a grant may be a clock tick ahead
+            throttle.name = 0
             if pause is None:
                 bare = min(PAUSE_MIN * 2 ** min(throttle.strikes - 1, 30), PAUSE_MAX)
                 pause = bare * (1 + chance / 2)
@@ -127,6 +129,25 @@ class Budget:
             return False
         throttle.paused_until = now + pause
         throttle.error = error.restated()  # the one that is raised collects its caller's frames
+        throttle.start = SlowStart()
+        throttle.name = 0
+        self.ready_at = max(self.ready_at, throttle.paused_until)
+        return True
+
+    def adopt(self, told: Throttle) -> bool:
+        """Take over a throttle that another process was told; return True for a longer pause.
+
+        The later refusal holds, and of two pauses the longer.
+        """
+        untold = self.throttle is not None and not self.throttle.name
+        throttle = self.throttle = self.throttle or Throttle()
+        throttle.name = 0 if untold else told.name
+        if told.throttled_at > throttle.throttled_at:
+            throttle.rate_factor, throttle.strikes = told.rate_factor, told.strikes
+            throttle.throttled_at = told.throttled_at
+        if told.paused_until <= throttle.paused_until:
+            return False
+        throttle.paused_until, throttle.error = told.paused_until, told.error
         throttle.start = SlowStart()
         self.ready_at = max(self.ready_at, throttle.paused_until)
         return True

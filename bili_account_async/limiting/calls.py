@@ -103,6 +103,14 @@ class Account(Budget):
         self.impatient: list[tuple[float, int, Call]] | None = None  # `Patience`'s
         self.paused_alone = 0.0  # `Patience`'s: seconds of own pauses outside the host's
 
+    def first(self) -> Call | None:
+        """Return the call that goes first of those that wait, None if none does."""
+        for _, line in sorted((self.lines or {}).items()):
+            for call in line.calls:
+                if call.future is None or not call.future.done():
+                    return call
+        return None
+
     def waiting(self) -> int:
         """Return how many calls wait."""
         return sum(len(line.calls) for line in (self.lines or {}).values())

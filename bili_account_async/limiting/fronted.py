@@ -65,6 +65,7 @@ class FrontedLimiter:
 
     def __init__(self, limiter: Limiter[Any], limits: Limits, seam: Seam) -> None:
         self._limiter = limiter
+        self._loop = seam.loop
         self._people: defaultdict[str, _People] = defaultdict(_People)
         self._closed = False
         self._queue = LocalLimiter(
@@ -145,5 +146,5 @@ class FrontedLimiter:
         """End the waits in our queue."""
         self._closed = True
         self._queue.close()
-        for people in self._people.values():
+        for people in () if self._loop.is_closed() else self._people.values():
             people.gone.set()

@@ -14,7 +14,7 @@ from .types import HostState, Limits
 CLOSED = "this SessionManager was closed while the call was under way"
 
 
-class _Host(Queue):
+class Host(Queue):
     """A queue and its timer; there is none while it is idle."""
 
     __slots__ = ("timer", "timer_at")
@@ -32,7 +32,7 @@ class LocalLimiter:
         self._max_wait = math.inf if limits.max_wait is None else limits.max_wait
         self._seam = seam
         self._now = seam.loop.time
-        self._hosts: dict[str, _Host] = {}
+        self._hosts: dict[str, Host] = {}
         self._closed = False
 
     async def acquire(
@@ -81,16 +81,16 @@ class LocalLimiter:
         if error is None and not queue.waiting and not queue.slowed:
             queue.in_flight -= 1  # all that `Queue.release` would do
             return
-        assert isinstance(queue, _Host)
+        assert isinstance(queue, Host)
         now = self._now()
         for call, refusal in queue.release(permit, error, now):
-            _fail(call, refusal)
+            fail(call, refusal)
         self._pump(queue, now)
 
     def answered(self, permit: Departure) -> None:
         """Let the account's next call ask: budgets that are elsewhere have answered this one."""
         queue = permit.queue
-        assert isinstance(queue, _Host)
+        assert isinstance(queue, Host)
         now = self._now()
         queue.deferred(permit, -math.inf, now)
         self._pump(queue, now)
@@ -101,28 +101,31 @@ class LocalLimiter:
         return {name: queue.state(now) for name, queue in self._hosts.items()}
 
     def close(self) -> None:
-        """Stop the timers; whoever still waits gets a `RuntimeError`."""
+        """Stop the timers; whoever still waits gets a `RuntimeError`, unless the loop has ended."""
         self._closed = True
         for queue in self._hosts.values():
             if queue.timer is not None:
                 queue.timer.cancel()
-            for call in queue.queued():
-                _fail(call, RuntimeError(CLOSED))
+            for call in () if self._seam.loop.is_closed() else queue.queued():
+                fail(call, RuntimeError(CLOSED))
         self._hosts.clear()
 
-    def _host(self, name: str) -> _Host:
+    def _host(self, name: str) -> Host:
         if self._closed:
             raise RuntimeError(CLOSED)
-        queue = self._hosts[name] = _Host(self._limits, self._seam.random)
+        queue = self._hosts[name] = self._new_host(name)
         queue.timer, queue.timer_at = None, math.inf
         return queue
 
-    def _leave(self, queue: _Host, call: Call) -> None:
+    def _new_host(self, name: str) -> Host:
+        return Host(self._limits, self._seam.random)
+
+    def _leave(self, queue: Host, call: Call) -> None:
         now = self._now()
         queue.leave(call, now)
         self._pump(queue, now)
 
-    def _pump(self, queue: _Host, now: float) -> None:
+    def _pump(self, queue: Host, now: float) -> None:
         """Let go whoever can, in order."""
         if self._seam.loop.is_closed():
             return  # whoever waits was abandoned with the loop, and can't be woken
@@ -131,18 +134,20 @@ class LocalLimiter:
             assert call.future is not None
             call.future.set_result(None)
         for call, error in queue.overdue(now):
-            _fail(call, error)
+            fail(call, error)
         self._arm(queue)
 
-    def _arm(self, queue: _Host) -> None:
-        at = queue.next_at()
+    def _arm(self, queue: Host) -> None:
+        self._wake(queue, queue.next_at())
+
+    def _wake(self, queue: Host, at: float) -> None:
         if self._closed or at == math.inf or queue.timer_at <= at:
             return
         if queue.timer is not None:
             queue.timer.cancel()
         queue.timer, queue.timer_at = self._seam.loop.call_at(at, self._tick, queue, at), at
 
-    def _tick(self, queue: _Host, at: float) -> None:
+    def _tick(self, queue: Host, at: float) -> None:
         queue.timer, queue.timer_at = None, math.inf
         now = max(at, self._now())  # a loop may be a clock tick early
         if now >= queue.sweep_at:
@@ -150,7 +155,8 @@ class LocalLimiter:
         self._pump(queue, now)
 
 
-def _fail(call: Call, error: Exception) -> None:
+def fail(call: Call, error: Exception) -> None:
+    """End the wait of a call with an error, unless it was cancelled meanwhile."""
     assert call.future is not None
     if not call.future.done():
         call.future.set_exception(error)

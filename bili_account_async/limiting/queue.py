@@ -31,7 +31,7 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from ..errors import RateLimited
-from .budget import Budget, Pace
+from .budget import Budget, Pace, Throttle
 from .calls import BACKGROUND, LANES, Account, Call, Departure, Lanes, Line
 from .max_wait import MaxWait
 from .patience import Patience
@@ -53,6 +53,7 @@ class Queue:
         "_turns",
         "account_pace",
         "accounts",
+        "asks",
         "concurrency",
         "host",
         "in_flight",
@@ -67,6 +68,7 @@ class Queue:
         self.account_pace = Pace(limits.account)
         self.concurrency = math.inf if limits.concurrency is None else limits.concurrency
         self.accounts: dict[str, Account] = {}
+        self.asks = False  # every call waits: whether it may go, budgets elsewhere are to tell
         self.lanes: Lanes = tuple([] for _ in LANES)
         self.in_flight = 0
         self.waiting = 0
@@ -112,11 +114,11 @@ class Queue:
         if not goes and call.max_wait < math.inf:
             self._max_wait.refuse(call, account, now)
         self._keep(call.account, account, now)
-        if goes:
+        if goes and not self.asks:
             self._depart(call, account, now)
-        else:
-            self._wait(call, account, now)
-        return goes
+            return True
+        self._wait(call, account, now)
+        return False
 
     def leave(self, call: Call, now: float) -> None:
         """Take a cancelled call off the queue, or take its grant back."""
@@ -181,16 +183,36 @@ class Queue:
         self._land(permit, account, now, won=error is None)
         if isinstance(error, RateLimited):
             self._throttle(permit, error, now)
-            refused = []
-            for call, refusal in self._patience.used_up(now):
-                self._unqueue(call)
-                refused.append((call, refusal))
-            return refused
+            return self._refused(now)
         if error is None and self.slowed:
             for scope in (self.host, account):
                 if scope and scope.throttle and permit.departed > scope.throttle.throttled_at:
                     scope.throttle.strikes = 0
         return []
+
+    def adopt(self, key: str | None, told: Throttle, now: float) -> list[tuple[Call, RateLimited]]:
+        """Take over what others were told of an account, or with None of the host.
+
+        Returns the calls that a new pause outlasts, and an error for each.
+        """
+        account = None if key is None else self.accounts[key]
+        scope = account or self.host
+        self.slowed += scope.throttle is None
+        before = scope.paused_until()
+        if not scope.adopt(told) or told.paused_until <= now:
+            return []
+        self._patience.paused(account, before, now)
+        return self._refused(now)
+
+    def withdraw(self, call: Call) -> None:
+        """Take a call that waits off the queue; its limiter tells it why."""
+        self._unqueue(call)
+
+    def repace(self, limits: Limits) -> None:
+        """Put other limits in force, for the accounts that are there as well."""
+        self.host.pace, self.account_pace = Pace(limits.host), Pace(limits.account)
+        for account in self.accounts.values():
+            account.pace = self.account_pace
 
     def overdue(self, now: float) -> Iterator[tuple[Call, RateLimited]]:
         """Take the calls that are over their `max_wait` off the queue, each with its error."""
@@ -198,9 +220,13 @@ class Queue:
             self._unqueue(call)
             yield call, error
 
+    def upkeep_at(self) -> float:
+        """Return when accounts are to be swept, or a call is over its bound; infinity for never."""
+        return min(self.sweep_at, self._max_wait.next_at())
+
     def next_at(self) -> float:
         """Return when something happens that no caller brings about; infinity for never."""
-        at = min(self.sweep_at, self._max_wait.next_at())
+        at = self.upkeep_at()
         if self.waiting and self.in_flight < self.concurrency:
             opens = self.host.next_at()
             for heap in self.lanes:
@@ -252,6 +278,13 @@ class Queue:
     def _lines(self) -> Iterator[Line]:
         for account in self.accounts.values():
             yield from (account.lines or {}).values()
+
+    def _refused(self, now: float) -> list[tuple[Call, RateLimited]]:
+        refused = []
+        for call, refusal in self._patience.used_up(now):
+            self._unqueue(call)
+            refused.append((call, refusal))
+        return refused
 
     def _open(self, now: float) -> bool:
         return self.host.next_at() <= now and self.in_flight < self.concurrency

@@ -87,6 +87,8 @@ class HostState(ScopeState):
     """
     background_wait: float = 0.0
     """Seconds that the longest of those has waited."""
+    cut_off: str | None = None
+    """Why the budget is for now this process's share, not the one of a `SharedLimiter`; or None."""
 
 
 class Permit(Protocol):

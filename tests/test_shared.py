@@ -1,0 +1,467 @@
+"""One budget for several processes: gates on one virtual clock and one file, and real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_limits import assert_windows_hold, now, told
+from virtual import run_virtual, turns
+
+from bili_account_async import HostState, Limits, RateLimit, RateLimited, SharedLimiter
+from bili_account_async._seam import Seam
+from bili_account_async.limiting import Gate
+
+EPOCH = 1_800_000_000.0
+FOREVER = 1e9
+HOST = RateLimit(rate=10, burst=8)
+
+
+class Process:
+    """The gate of a process of its own, as far as the file can tell, with a clock to be set."""
+
+    def __init__(self, path: Path, *, random: float = 0.5, fallback: float = 0.25, **limits: Any):
+        self.ahead = 0.0
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"host": HOST, "account": None, "concurrency": None} | limits
+        seam = Seam(wall=lambda: EPOCH + loop.time() + self.ahead, random=lambda: random)
+        self.gate: Gate = SharedLimiter(Limits(**options), path, fallback=fallback).gate(seam)
+        self.departures: list[float] = []
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.gate.close()
+
+    @property
+    def state(self) -> HostState:
+        return self.gate.state()["host"]
+
+    async def depart(
+        self, account: str = "a", *, error: BaseException | None = None, **options: Any
+    ) -> float:
+        given: dict[str, Any] = {
+            "patience": FOREVER,
+            "max_wait": float("inf"),
+            "retry": False,
+            "background": False,
+        }
+        permit = await self.gate.acquire("host", account, **given | options)
+        at = now()
+        self.departures.append(at)
+        self.gate.release(permit, error)
+        return at
+
+    async def for_ever(self, account: str) -> None:
+        while True:
+            await self.depart(account)
+
+
+async def crowd(processes: list[Process], seconds: float, accounts: int = 5) -> None:
+    """Let so many accounts of each process call without end for so long."""
+    tasks = [
+        asyncio.create_task(process.for_ever(f"{number} of {place}"))
+        for place, process in enumerate(processes)
+        for number in range(accounts)
+    ]
+    await asyncio.sleep(seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def merged(processes: list[Process]) -> list[float]:
+    return sorted(at for process in processes for at in process.departures)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "limits.sqlite3"
+
+
+@contextmanager
+def several(path: Path, number: int = 4, **limits: Any) -> Iterator[list[Process]]:
+    processes = [Process(path, random=place / number, **limits) for place in range(number)]
+    yield processes
+    for process in processes:
+        process.gate.close()
+
+
+# --- one budget -----------------------------------------------------------------------------------
+
+
+@run_virtual
+async def test_four_processes_keep_one_budget_use_it_up_and_take_turns(path: Path) -> None:
+    with several(path) as processes:
+        await crowd(processes, 60)
+        departures = merged(processes)
+        assert_windows_hold(departures, HOST)
+        assert len(departures) >= 0.97 * (HOST.burst + HOST.rate * 60)
+        assert min(len(one.departures) for one in processes) >= 0.2 * len(departures)
+
+
+@run_virtual
+async def test_an_account_has_one_budget_in_all_processes(path: Path) -> None:
+    account = RateLimit(rate=1, burst=3)
+    with several(path, 2, account=account) as processes:
+        tasks = [asyncio.create_task(one.for_ever("same")) for one in processes for _ in range(3)]
+        tasks += [asyncio.create_task(one.for_ever("other")) for one in processes[:1]]
+        await asyncio.sleep(30)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        departures = merged(processes)
+        assert_windows_hold(departures, RateLimit(rate=2, burst=6))
+        assert len(departures) >= 2 * 30 * 0.95
+
+
+@run_virtual
+async def test_an_account_that_waits_holds_up_no_other_and_is_charged_nothing(path: Path) -> None:
+    with several(path, 2, account=RateLimit(rate=0.1, burst=1)) as (one, other):
+        await one.depart("slow")
+        waits = asyncio.create_task(other.depart("slow"))
+        await turns()
+        assert [await other.depart(str(number)) for number in range(6)] == [0.0] * 6
+        assert await waits == pytest.approx(10)
+
+
+@run_virtual
+async def test_a_call_that_nothing_holds_up_departs_at_once_also_without_max_wait(
+    path: Path,
+) -> None:
+    with Process(path) as one:
+        assert await one.depart(max_wait=0.0) == 0
+
+
+@run_virtual
+async def test_a_budget_outlives_the_process_that_used_it(path: Path) -> None:
+    with Process(path) as one:
+        for _ in range(7):
+            await one.depart()
+    with Process(path) as other:
+        await other.depart()
+        assert await other.depart() > 0
+
+
+# --- order, patience, bounds ----------------------------------------------------------------------
+
+
+@run_virtual
+async def test_retries_and_people_go_before_the_fleet_also_before_a_slot_it_has_booked(
+    path: Path,
+) -> None:
+    order: list[str] = []
+
+    async def call(name: str, **options: Any) -> None:
+        await one.depart(name, **options)
+        order.append(name)
+
+    with Process(path, host=RateLimit(rate=1, burst=1)) as one:
+        await one.depart("first")
+        tasks = [asyncio.create_task(call(f"fleet {n}", background=True)) for n in range(2)]
+        await asyncio.sleep(0.5)
+        tasks += [
+            asyncio.create_task(call("person")),
+            asyncio.create_task(call("again", retry=True)),
+        ]
+        await asyncio.wait(tasks)
+        assert order == ["again", "person", "fleet 0", "fleet 1"]
+        assert now() == pytest.approx(4)
+
+
+@run_virtual
+async def test_max_wait_counts_what_other_processes_have_booked(path: Path) -> None:
+    limit = RateLimit(rate=1, burst=1)
+    with several(path, 3, host=limit) as (one, two, three):
+        await one.depart()
+        booked = [asyncio.create_task(process.depart()) for process in (one, two)]
+        await turns()
+        with pytest.raises(RateLimited) as caught:
+            await three.depart(max_wait=2.5)
+        assert caught.value.scope == "local"
+        assert caught.value.retry_after == pytest.approx(3)
+        assert now() == 0
+        await asyncio.wait(booked)
+
+
+@run_virtual
+async def test_what_a_cancelled_call_has_booked_is_given_back(path: Path) -> None:
+    with several(path, 2, host=RateLimit(rate=1, burst=1)) as (one, other):
+        await one.depart()
+        task = asyncio.create_task(one.depart())
+        await turns()
+        task.cancel()
+        await asyncio.wait([task])
+        assert await other.depart() == pytest.approx(1)
+
+
+@run_virtual
+async def test_a_grant_that_is_cancelled_before_its_turn_is_given_back(path: Path) -> None:
+    with several(path, 2, host=RateLimit(rate=1, burst=1)) as (one, other):
+        task = asyncio.create_task(one.depart())
+        await turns(2)  # it has asked and has its grant, and its task has not run since
+        assert (one.state.waiting, one.state.in_flight) == (0, 1)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert await other.depart() == 0
+
+
+@run_virtual
+async def test_a_slot_that_others_have_booked_after_is_lost_rather_than_a_window(
+    path: Path,
+) -> None:
+    limit = RateLimit(rate=1, burst=1)
+    with several(path, 2, host=limit) as (one, other):
+        await one.depart()
+        task = asyncio.create_task(one.depart())
+        await turns()
+        behind = asyncio.create_task(other.depart())
+        await turns()
+        task.cancel()
+        await behind
+        await one.depart()
+        assert_windows_hold(merged([one, other]), limit)
+
+
+# --- what the server says -------------------------------------------------------------------------
+
+
+@run_virtual
+async def test_a_pause_told_to_one_process_holds_in_all_also_for_booked_slots(path: Path) -> None:
+    with several(path, 2, host=RateLimit(rate=2, burst=1)) as (one, other):
+        permit = await one.gate.acquire(
+            "host", "a", patience=FOREVER, max_wait=FOREVER, retry=False, background=False
+        )
+        booked = asyncio.create_task(other.depart())
+        await asyncio.sleep(0.2)
+        one.gate.release(permit, told("host", 30.0))
+        assert await booked == pytest.approx(30.2)
+        assert other.state.rate == pytest.approx(1, rel=0.1)
+
+
+@run_virtual
+async def test_calls_that_a_pause_told_elsewhere_outlasts_hear_what_the_server_said(
+    path: Path,
+) -> None:
+    with several(path, 2) as (one, other):
+        await one.depart(error=told("host", 30.0))
+        with pytest.raises(RateLimited) as caught:
+            await other.depart(patience=10.0)
+        assert (caught.value.scope, caught.value.code) == ("host", -412)
+        assert caught.value.retry_after == pytest.approx(30)
+
+
+@run_virtual
+async def test_an_accounts_pause_holds_in_all_processes_and_for_no_other_account(
+    path: Path,
+) -> None:
+    with several(path, 2) as (one, other):
+        await one.depart("tired", error=told("account", 5.0))
+        assert await other.depart("fresh") == 0
+        assert await other.depart("tired") == pytest.approx(5)
+
+
+@run_virtual
+async def test_one_refusal_that_several_processes_meet_slows_them_once(path: Path) -> None:
+    with several(path) as processes:
+        permits = [
+            await one.gate.acquire(
+                "host", "a", patience=FOREVER, max_wait=FOREVER, retry=False, background=False
+            )
+            for one in processes
+        ]
+        for one, permit in zip(processes, permits, strict=True):
+            one.gate.release(permit, told("host", 1.0))
+        await processes[0].depart()
+        assert processes[0].state.rate == pytest.approx(5, rel=0.05)
+
+
+# --- clocks ---------------------------------------------------------------------------------------
+
+
+@run_virtual
+async def test_a_clock_that_is_set_back_holds_nobody_up_and_breaks_no_window(path: Path) -> None:
+    account = RateLimit(rate=1, burst=2)
+    with several(path, 2, account=account) as processes:
+        running = asyncio.create_task(crowd(processes, 20, accounts=20))
+        await asyncio.sleep(10)
+        for one in processes:
+            one.ahead -= 3600
+        await running
+        departures = merged(processes)
+        assert_windows_hold(departures, HOST)
+        assert len(departures) >= 0.97 * (HOST.burst + HOST.rate * 20)
+
+
+@run_virtual
+async def test_a_machine_that_slept_has_rested(path: Path) -> None:
+    with several(path, 2) as (one, other):
+        await crowd([one, other], 5)
+        one.ahead = other.ahead = 8 * 3600.0
+        assert [await one.depart() for _ in range(6)] == [now()] * 6
+
+
+@pytest.mark.parametrize("column", ["noted_at", "ready_at", "paused_until", "throttled_at"])
+def test_a_time_far_in_the_future_is_not_believed(path: Path, column: str) -> None:
+    @run_virtual
+    async def run() -> None:
+        with Process(path) as one:
+            await one.depart(error=told("host", 1.0))
+        with sqlite3.connect(path) as db:
+            db.execute(f"UPDATE budget SET {column} = ?", (EPOCH * 10,))
+        db.close()
+        with Process(path) as other:
+            assert await other.depart() <= 86_400
+
+    run()
+
+
+# --- without the place ----------------------------------------------------------------------------
+
+
+def _no_directory(path: Path) -> Callable[[], None]:
+    path.parent.rename(path.parent.with_name("away"))
+    return lambda: path.parent.with_name("away").rename(path.parent)
+
+
+def _a_directory(path: Path) -> Callable[[], None]:
+    path.mkdir()
+    return path.rmdir
+
+
+def _garbage(path: Path) -> Callable[[], None]:
+    path.write_bytes(b"no database " * 1000)
+    return path.unlink
+
+
+def _another_programs(path: Path) -> Callable[[], None]:
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE precious (value)")
+    db.close()
+    return path.unlink
+
+
+def _held(path: Path) -> Callable[[], None]:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN EXCLUSIVE")
+    return db.close
+
+
+FAULTS = [_no_directory, _a_directory, _garbage, _another_programs, _held]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_without_the_place_a_process_goes_on_with_its_share_and_comes_back(
+    path: Path, fault: Callable[[Path], Callable[[], None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "bili_account_async")
+
+    @run_virtual
+    async def run() -> None:
+        mend = fault(path)
+        with Process(path) as one:
+            assert await one.depart() <= 0.5
+            assert one.state.cut_off
+            await crowd([one], 20)
+            assert_windows_hold(one.departures, RateLimit(rate=2.5, burst=2))
+            assert len(one.departures) >= 45
+            mend()
+            await asyncio.sleep(2)
+            assert one.state.cut_off is None
+            await one.depart()
+            assert one.state.rate == 10
+
+    run()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert str(path) in caplog.text
+
+
+@run_virtual
+async def test_an_outage_under_load_breaks_no_window(path: Path) -> None:
+    limit = RateLimit(rate=20, burst=20)
+    with several(path, host=limit) as processes:
+        running = asyncio.create_task(crowd(processes, 60))
+        for _ in range(4):
+            await asyncio.sleep(7)
+            mend = _held(path)
+            await asyncio.sleep(5)
+            assert all(one.state.cut_off for one in processes)
+            mend()
+        await running
+        departures = merged(processes)
+        assert_windows_hold(departures, limit)
+        assert all(one.state.cut_off is None for one in processes)
+        assert len(departures) >= 0.85 * limit.rate * 60
+
+
+@run_virtual
+async def test_a_pause_told_during_an_outage_is_told_to_all_after_it(path: Path) -> None:
+    with several(path, 2) as (one, other):
+        await one.depart()
+        mend = _held(path)
+        await one.depart(error=told("host", 30.0))
+        await asyncio.sleep(1)
+        mend()
+        await asyncio.sleep(2)
+        assert one.state.cut_off is None
+        assert await other.depart() == pytest.approx(30, abs=1)
+
+
+@run_virtual
+async def test_a_file_that_is_deleted_is_made_anew(path: Path) -> None:
+    with several(path, 2, host=RateLimit(rate=1, burst=1)) as (one, other):
+        await one.depart()
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        assert await one.depart() == pytest.approx(1)
+        assert await other.depart() == pytest.approx(2)
+        assert one.state.cut_off is None
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+@run_virtual
+async def test_the_file_is_its_owners_and_names_nobody(path: Path) -> None:
+    with Process(path) as one:
+        await one.depart("1234567890")
+        files = list(path.parent.iterdir())
+        assert len(files) == 3
+        for file in files:
+            assert os.name == "nt" or file.stat().st_mode & 0o777 == 0o600
+            assert b"1234567890" not in file.read_bytes()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@run_virtual
+async def test_rows_that_tell_nothing_any_more_go(path: Path) -> None:
+    limits = {"host": RateLimit(rate=1e4, burst=10), "account": RateLimit(rate=1, burst=1)}
+    with Process(path, **limits) as one:
+        for number in range(2100):
+            await one.depart(str(number))
+            await asyncio.sleep(0.01)
+    with sqlite3.connect(path) as db:
+        ((rows,),) = db.execute("SELECT count(*) FROM budget")
+    db.close()
+    assert rows < 1100
+
+
+@pytest.mark.parametrize("where", ["redis://localhost", "", 3, None, b"path", "a\0b"])
+def test_a_place_that_can_not_be_is_refused_with_what_it_may_be(where: Any) -> None:
+    with pytest.raises(ValueError, match=r"^where: expected the path of a file"):
+        SharedLimiter(Limits(), where)
+
+
+@pytest.mark.parametrize("fallback", [0, -1, 1.1, True, "1", float("nan")])
+def test_a_share_that_can_not_be_is_refused(path: Path, fallback: Any) -> None:
+    with pytest.raises(ValueError, match=r"^fallback: "):
+        SharedLimiter(Limits(), path, fallback=fallback)
