@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +21,25 @@ import pytest
 from test_limits import assert_windows_hold, now, told
 from virtual import run_virtual, turns
 
-from bili_account_async import HostState, Limits, RateLimit, RateLimited, SharedLimiter
+from bili_account_async import (
+    HostState,
+    Limits,
+    RateLimit,
+    RateLimited,
+    RequestEvent,
+    SessionManager,
+    SharedLimiter,
+    fetch_snapshot,
+    get_vip_info,
+)
 from bili_account_async._seam import Seam
 from bili_account_async.limiting import Gate
+from bili_account_async.sandbox import Sandbox
 
 EPOCH = 1_800_000_000.0
 FOREVER = 1e9
 HOST = RateLimit(rate=10, burst=8)
+PROGRAM = Path(__file__).with_name("shared_process.py")
 
 
 class Process:
@@ -465,3 +483,176 @@ def test_a_place_that_can_not_be_is_refused_with_what_it_may_be(where: Any) -> N
 def test_a_share_that_can_not_be_is_refused(path: Path, fallback: Any) -> None:
     with pytest.raises(ValueError, match=r"^fallback: "):
         SharedLimiter(Limits(), path, fallback=fallback)
+
+
+# --- the manager ----------------------------------------------------------------------------------
+
+
+async def test_managers_of_one_file_together_stay_inside_the_servers_budget(path: Path) -> None:
+    limits = Limits(host=RateLimit(rate=40, burst=8), account=None)
+    async with Sandbox(rate=40, burst=8) as sandbox:
+        events: list[RequestEvent] = []
+
+        def manager() -> SessionManager:
+            limiter = SharedLimiter(limits, path)
+            return SessionManager(
+                hosts=sandbox.hosts, limiter=limiter, timeout=60, on_request=events.append
+            )
+
+        async with manager() as one, manager() as other:
+            sessions = [each.session(sandbox.add_account().credential) for each in (one, other) * 4]
+            snapshots = await asyncio.gather(*map(fetch_snapshot, sessions))
+            state = one.limits_state()["api"]
+        assert not any(snapshot.failures for snapshot in snapshots)
+        assert not [event for event in events if event.outcome]
+        assert (state.rate, state.cut_off, state.waiting) == (40, None, 0)
+
+
+def test_a_limiter_serves_managers_on_one_loop_after_another(path: Path) -> None:
+    limiter = SharedLimiter(Limits(host=RateLimit(rate=4, burst=1), account=None), path)
+    with Sandbox() as sandbox:
+        manager = SessionManager(hosts=sandbox.hosts, limiter=limiter)
+        me = manager.session(sandbox.add_account().credential)
+
+        async def once() -> float:
+            async with manager:
+                begun = time.monotonic()
+                await get_vip_info(me)
+                return time.monotonic() - begun
+
+        asyncio.run(once())
+        assert asyncio.run(once()) > 0.1  # the slot that the first loop used
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+async def test_closing_ends_the_calls_that_wait_and_gives_their_slot_back(path: Path) -> None:
+    limiter = SharedLimiter(Limits(host=RateLimit(rate=0.1, burst=1), account=None), path)
+    async with Sandbox() as sandbox:
+        manager = SessionManager(hosts=sandbox.hosts, limiter=limiter)
+        await manager.open()
+        credential = sandbox.add_account().credential
+        me = manager.session(credential)
+        await get_vip_info(me)
+        waiting = asyncio.create_task(get_vip_info(me))
+        await asyncio.sleep(0.05)
+        assert manager.limits_state()["api"].waiting == 1
+        await manager.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await waiting
+        async with manager:
+            with pytest.raises(RateLimited) as caught:
+                await get_vip_info(manager.session(credential, max_wait=0))
+            assert caught.value.retry_after is not None
+            assert caught.value.retry_after < 10
+
+
+def test_a_gate_left_open_on_a_loop_that_has_ended_lets_go_of_the_file(path: Path) -> None:
+    async def abandon() -> Process:
+        one = Process(path, host=RateLimit(rate=0.1, burst=1))
+        await one.depart()
+        task = asyncio.ensure_future(one.depart())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        return one
+
+    asyncio.run(abandon()).gate.close()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+# --- real processes -------------------------------------------------------------------------------
+
+
+class Child:
+    """`shared_process.py`, started: its departures, those while it was cut off, and its looks."""
+
+    def __init__(self, path: Path, limit: RateLimit, waiters: int, seconds: float, *fate: int):
+        arguments = [path, limit.rate, limit.burst, waiters, seconds, *fate]
+        self.process = subprocess.Popen(
+            [sys.executable, PROGRAM, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> None:
+        lines = self.process.communicate(timeout=30)[0].splitlines()
+        if lines and lines[-1].startswith("["):
+            self.looks: list[float] = json.loads(lines.pop())
+        told = [line.split(" ", 1) for line in lines]
+        self.departures = [float(at) for at, _ in told]
+        self.cut_off = [float(at) for at, reason in told if reason]
+
+
+def begin(children: list[Child]) -> None:
+    for child in children:
+        assert child.process.stdout is not None
+        child.process.stdout.readline()
+    for child in children:
+        assert child.process.stdin is not None
+        child.process.stdin.write("go\n")
+        child.process.stdin.flush()
+
+
+def together(children: list[Child]) -> list[float]:
+    return sorted(at for child in children for at in child.departures)
+
+
+def test_four_real_processes_keep_one_budget_use_it_up_and_take_turns(path: Path) -> None:
+    limit = RateLimit(rate=40, burst=20)
+    with ExitStack() as stack:
+        children = [stack.enter_context(Child(path, limit, 20, 4)) for _ in range(4)]
+        begin(children)
+        for child in children:
+            child.end()
+        departures = together(children)
+        assert_windows_hold(departures, limit)
+        assert len(departures) >= 0.9 * (limit.burst + limit.rate * 4)
+        assert min(len(child.departures) for child in children) >= 0.15 * len(departures)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_process_killed_in_the_middle_of_a_look_holds_nobody_up(path: Path) -> None:
+    limit = RateLimit(rate=40, burst=20)
+    with ExitStack() as stack:
+        doomed = stack.enter_context(Child(path, limit, 5, 4, signal.SIGKILL, 20))
+        others = [stack.enter_context(Child(path, limit, 5, 4)) for _ in range(3)]
+        begin([doomed, *others])
+        assert doomed.process.wait(timeout=30) == -signal.SIGKILL
+        for child in (doomed, *others):
+            child.end()
+        departures = together([doomed, *others])
+        assert_windows_hold(departures, limit)
+        assert max(late - early for early, late in pairwise(together(others))) < 0.5
+        assert not any(child.cut_off for child in others)
+        assert len(departures) >= 0.9 * (limit.burst + limit.rate * 4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGSTOP")
+def test_a_process_stopped_in_the_middle_of_a_look_holds_nobody_up_for_long(path: Path) -> None:
+    limit = RateLimit(rate=40, burst=20)
+    with ExitStack() as stack:
+        stopped = stack.enter_context(Child(path, limit, 5, 7, signal.SIGSTOP, 20))
+        others = [stack.enter_context(Child(path, limit, 5, 7)) for _ in range(3)]
+        begin([stopped, *others])
+        os.waitid(os.P_PID, stopped.process.pid, os.WSTOPPED)
+        stopped_at = time.time()
+        time.sleep(2)
+        stopped.process.send_signal(signal.SIGCONT)
+        continued_at = time.time()
+        for child in (stopped, *others):
+            child.end()
+        assert_windows_hold(together([stopped, *others]), limit)
+        for child in others:
+            after = [stopped_at, *(at for at in child.departures if at > stopped_at)]
+            assert max(late - early for early, late in pairwise(after)) < 1.0
+            assert child.cut_off
+            assert max(child.cut_off) < continued_at + 1.5
+            assert child.departures[-1] > continued_at + 2.5
+        assert stopped.departures[-1] > continued_at

@@ -20,7 +20,8 @@ import asyncio
 import logging
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import attrs
 
@@ -122,6 +123,7 @@ class SharedGate(LocalLimiter):
 
     def close(self) -> None:
         """Stop the timers, close the place; whoever still waits gets a `RuntimeError`."""
+        self._closed = True
         for queue in self._queues():
             booked = queue.booked
             queue.stop()
@@ -182,8 +184,8 @@ class SharedGate(LocalLimiter):
 
     def _ask(self, queue: _SharedHost) -> None:
         """Ask for the next call, if one could go as soon as the host may send."""
-        queue.asking = None
-        call = queue.candidate(max(self._now(), queue.host.ready_at))
+        queue.asking, begun = None, self._now()
+        call = queue.candidate(max(begun, queue.host.ready_at))
         if call is None:
             self._wake(queue, queue.next_at())
             return
@@ -197,10 +199,12 @@ class SharedGate(LocalLimiter):
             return
         queue.busy_since = math.inf
         now = self._now()
-        if booking is not None and now < booking.slot:
+        if booking is None or now - begun > LATE_SECONDS:
+            pass  # it asks again; what it booked in its sleep is lost
+        elif now < booking.slot:
             queue.booked = booking
             queue.asking = self._loop.call_at(booking.slot, self._due, queue, booking)
-        elif booking is not None and now - booking.slot <= LATE_SECONDS:
+        else:
             self._grant(queue, call, booking, booking.slot)
         self._pump(queue, now)
 
@@ -218,7 +222,7 @@ class SharedGate(LocalLimiter):
 
     def _take(self, queue: _SharedHost, call: Call) -> _Booking | None:
         """Book a slot for the call, now or later; None if it is refused, or to ask again."""
-        with self._place.change() as wall:
+        with self._change() as wall:
             now = self._now()
             keys = self._place.key(queue.name, ""), self._place.key(queue.name, call.account)
             host, account = queue.host, queue.accounts[call.account]
@@ -296,7 +300,7 @@ class SharedGate(LocalLimiter):
 
     def _hand_over(self, queue: _SharedHost, call: Call, booking: _Booking) -> _Booking | None:
         """Give a slot to a call of another account; None if that one's budget is not ready."""
-        with self._place.change() as wall:
+        with self._change() as wall:
             now = self._now()
             key, account = self._place.key(queue.name, call.account), queue.accounts[call.account]
             ready_at = self._learn(queue, call.account, key, wall, now)
@@ -322,17 +326,28 @@ class SharedGate(LocalLimiter):
         lost: that breaks no budget.
         """
         try:
-            with self._place.change() as wall:
+            with self._change() as wall:
                 for charge in booking.charges:
                     self._undo(charge, wall)
-        except (Busy, PlaceLost) as error:
-            _log.debug("%s: a booked slot is lost: %r", self._path, error)
+        except Busy:
+            _log.debug("%s is held: a booked slot is lost", self._path)
+        except PlaceLost as lost:
+            self._fall_back(str(lost))
 
     def _undo(self, charge: _Charge, wall: float) -> None:
         row = self._place.load(charge.key, wall)
         if row is not None and row.ready_at == charge.after:
             row.ready_at = charge.before
             self._place.keep(charge.key, row, wall, charge.rested_at)
+
+    @contextmanager
+    def _change(self) -> Iterator[float]:
+        """Change the place. A process that was stopped in it does without, as the others now do."""
+        begun = self._now()
+        with self._place.change() as wall:
+            yield wall
+        if self._now() - begun >= PATIENCE_SECONDS - _RETRY_SECONDS[1]:
+            raise PlaceLost("this process was stopped while it held it")
 
     # --- rows and budgets ---
 
@@ -385,7 +400,7 @@ class SharedGate(LocalLimiter):
         """Tell the place that a host or an account was throttled."""
         self._telling.pop((queue.name, account), None)
         try:
-            with self._place.change() as wall:
+            with self._change() as wall:
                 now = self._now()
                 for one in (None, account):
                     if one is None or one in queue.accounts:
@@ -436,7 +451,7 @@ class SharedGate(LocalLimiter):
         """Come back to the place if it can be used."""
         queues = self._queues()
         try:
-            with self._place.change() as wall:
+            with self._change() as wall:
                 now = self._now()
                 for queue in queues:
                     self._come_back(queue, wall, now)
@@ -457,8 +472,8 @@ class SharedGate(LocalLimiter):
         ready_at = self._learn(queue, None, key, wall, now)
         used = host.ready_at > now - PROBE_SECONDS  # since the last probe
         ready_at = max(now if ready_at is None else ready_at, now, host.paused_until())
-        if host.pace.emission_interval:
-            ready_at += self._fallback * PROBE_SECONDS * used
+        if used and host.pace.emission_interval:
+            ready_at += self._fallback * PROBE_SECONDS
         host.ready_at = ready_at
         row, rested_at = self._row(host, ready_at, wall, now)
         self._place.keep(key, row, wall, rested_at)
