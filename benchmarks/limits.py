@@ -1,5 +1,5 @@
-"""The limiter's figures, and its rivals': `python -m benchmarks.limits [--quick]`. Needs the extra
-`bench`.
+"""The limiter's figures, and its rivals': `python -m benchmarks.limits [--quick] [--shared]`. Needs
+the extra `bench`.
 
 Ratios are of medians, in CPU time, of rounds that take turns in one process. What is deterministic
 has numbers for a clock.
@@ -8,13 +8,18 @@ has numbers for a clock.
 import argparse
 import asyncio
 import gc
+import json
 import math
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import version
+from pathlib import Path
 from random import Random
 
 import limits as rival_limits
@@ -46,13 +51,21 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds: a first look, not a figure to quote"
     )
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--shared", action="store_true", help="only the budget of four processes: a minute each"
+    )
+    options = parser.parse_args()
+    quick = options.quick
     packages = ", ".join(f"{name} {version(name)}" for name in ("aiolimiter", "limits"))
     print(
         f"{platform.python_implementation()} {platform.python_version()}, "
         f"{platform.machine()}, {packages}"
     )
     print(f"{'measure':78} {'figure':>8} {'bar':>8}")
+    if options.shared:
+        for rate, burst in ((2, 12), (100, 50)):
+            shared(RateLimit(rate=rate, burst=burst), 15 if quick else 60)
+        return
     asyncio.run(uncontended(15 if quick else 101))
     virtual_grants(100_000 if quick else 1_000_000)
     asyncio.run(real_time(3 if quick else 10))
@@ -317,6 +330,38 @@ def curve(counts: Iterable[int], grants: int = 20_000) -> None:
         work = f"a grant, its end and the next arrival ({micro:.1f} µs)"
         bar = f"log {math.log(count) / math.log(1000):.2f}"
         row(f"{count:,} accounts wait: {work} ÷ with 1,000", micro / least, bar)
+
+
+# --- one budget for four processes ----------------------------------------------------------------
+
+
+def shared(limit: RateLimit, seconds: float) -> None:
+    """Four processes with 50 accounts each, whose calls wait without end, on one file."""
+    program = Path(__file__).parent.parent / "tests" / "shared_process.py"
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "limits.sqlite3"
+        arguments = map(str, (path, limit.rate, limit.burst, 50, seconds))
+        command = [sys.executable, str(program), *arguments]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        children = [subprocess.Popen(command, **pipes) for _ in range(4)]
+        for child in children:
+            child.stdout.readline()
+        for child in children:
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        told = [child.communicate()[0].splitlines() for child in children]
+    looks = sorted(look for lines in told for look in json.loads(lines.pop())[1:])
+    cut_off = sum(bool(line.split(" ", 1)[1]) for lines in told for line in lines)
+    departures = sorted(float(line.split(" ", 1)[0]) for lines in told for line in lines)
+    share = 100 * len(departures) / (limit.burst + limit.rate * seconds)
+    least = 100 * min(map(len, told)) / len(departures)
+    row(f"four processes, one file, {limit.rate}/s for {seconds} s: % used", share, ">= 97")
+    row("   windows broken", violations(departures, limit), "0", "d")
+    row("   least process, % of the grants", least, ">= 15")
+    row("   grants while cut off from the file", cut_off, "0", "d")
+    row("   looks a grant", len(looks) / len(departures))
+    row("   a look blocks the loop, p99, ms", 1e3 * looks[int(len(looks) * 0.99)], "<= 0.3")
+    row("   the longest look, ms", 1e3 * looks[-1])
 
 
 # --- a server with a limit of its own -------------------------------------------------------------

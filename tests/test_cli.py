@@ -25,8 +25,9 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
-from bili_account_async import Limits, Retry, __version__, open_session
+from bili_account_async import Limits, RateLimit, Retry, __version__, open_session
 from bili_account_async.cli import account as cli_account
+from bili_account_async.cli import limits as cli_limits
 from bili_account_async.cli.app import app
 from bili_account_async.sandbox import CoinChange, Fault, Sandbox, SandboxAccount
 
@@ -80,14 +81,18 @@ def secrets_of(account: SandboxAccount) -> list[str]:
 
 @pytest.fixture
 def run(
-    bare: None, sandbox: Sandbox, account: SandboxAccount, monkeypatch: pytest.MonkeyPatch
+    bare: None,
+    sandbox: Sandbox,
+    account: SandboxAccount,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
     """Runs a command as the account's owner; whatever it does, it shows no secret."""
     monkeypatch.setenv("BILI_COOKIE", cookie_of(account))
-    to_sandbox = partial(
-        open_session, hosts=sandbox.hosts, limits=Limits.none(), retry=Retry.none(), timeout=0.4
-    )
+    to_sandbox = partial(open_session, hosts=sandbox.hosts, retry=Retry.none(), timeout=0.4)
     monkeypatch.setattr(cli_account, "open_session", to_sandbox)
+    monkeypatch.setattr(cli_limits, "Limits", Limits.none)
+    monkeypatch.setattr(cli_limits, "user_state_path", lambda *_, **__: tmp_path / "state")
 
     def run(*args: str, typed: str = "") -> Ended:
         result = CliRunner().invoke(app, args, input=typed, prog_name="bili-account")
@@ -598,7 +603,7 @@ from bili_account_async.cli import account
 from bili_account_async.sandbox import Fault, Sandbox
 
 @asynccontextmanager
-async def hanging(credential):
+async def hanging(credential, limiter):
     async with Sandbox() as sandbox:
         sandbox.fault(None, Fault.hang())
         print("ready", flush=True)
@@ -607,6 +612,7 @@ async def hanging(credential):
         ) as me:
             yield me
 
+account.machine_limiter = lambda: None
 account.open_session = hanging
 {START}
 """
@@ -621,6 +627,7 @@ def slow(*_, **__):
     time.sleep(20)
 
 socket.getaddrinfo = slow
+account.machine_limiter = lambda: None
 account.open_session = partial(open_session, timeout=60, retry=Retry.none())
 {START}
 """
@@ -787,6 +794,7 @@ def test_a_terminal_is_asked_for_the_login_without_echo(
 from functools import partial
 from bili_account_async import Hosts, open_session
 from bili_account_async.cli import account
+account.machine_limiter = lambda: None
 account.open_session = partial(open_session, hosts=Hosts(api={sandbox.url!r}))
 {START}
 """
@@ -848,3 +856,33 @@ def test_a_closed_stream_is_no_traceback(closed: str) -> None:
     assert ended.returncode == 0
     assert "Traceback" not in ended.stderr
     assert ("(mid " in ended.stdout) == (closed != ">&-")
+
+
+# --- the budget of the machine --------------------------------------------------------------------
+
+
+def test_commands_share_one_budget_in_a_file_that_is_their_owners_and_names_nobody(
+    run: Run, account: SandboxAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = RateLimit(rate=4, burst=1)
+    monkeypatch.setattr(cli_limits, "Limits", lambda: Limits(host=limit, account=None))
+    begun = time.monotonic()
+    for _ in range(3):
+        assert run("whoami").code == 0
+    assert time.monotonic() - begun > 2 / limit.rate
+    path = tmp_path / "state" / "limits.sqlite3"
+    assert os.name == "nt" or path.stat().st_mode & 0o777 == 0o600
+    content = path.read_bytes()
+    assert not [one for one in (str(account.mid), *secrets_of(account)) if one.encode() in content]
+
+
+def test_the_sandbox_has_no_part_in_the_budget_of_the_machine(run: Run, tmp_path: Path) -> None:
+    assert run("whoami", "--sandbox").code == 0
+    assert not (tmp_path / "state").exists()
+
+
+def test_without_a_place_for_the_budget_a_command_has_one_of_its_own(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("a file in the way")
+    assert run("whoami").code == 0

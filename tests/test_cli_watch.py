@@ -56,6 +56,7 @@ from bili_account_async import (
     VipStatus,
 )
 from bili_account_async.cli import accounts_file, board, watch
+from bili_account_async.cli import limits as cli_limits
 from bili_account_async.cli import store as cli_store
 from bili_account_async.cli.app import app
 from bili_account_async.sandbox import Fault, Sandbox, SandboxAccount
@@ -87,7 +88,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The place of the platform's files; no command writes elsewhere, or asks Bilibili."""
     monkeypatch.setattr(accounts_file, "user_config_path", lambda *_, **__: tmp_path / "config")
     monkeypatch.setattr(cli_store, "user_data_path", lambda *_, **__: tmp_path / "data")
-    monkeypatch.setattr(watch, "SessionManager", lambda: pytest.fail("this would ask Bilibili"))
+    monkeypatch.setattr(watch, "SessionManager", lambda **_: pytest.fail("this would ask Bilibili"))
+    monkeypatch.setattr(cli_limits, "Limits", Limits.none)
+    monkeypatch.setattr(cli_limits, "user_state_path", lambda *_, **__: tmp_path / "state")
     return tmp_path
 
 
@@ -392,7 +395,7 @@ def watch_events(
     run: Run, sandbox: Sandbox, alice: SandboxAccount, monkeypatch: pytest.MonkeyPatch
 ) -> Watch:
     """Runs `watch` until it has told so many events; `then[n]` is called before event n + 1."""
-    manager = partial(SessionManager, hosts=sandbox.hosts, limits=Limits.none(), retry=Retry.none())
+    manager = partial(SessionManager, hosts=sandbox.hosts, retry=Retry.none())
     monkeypatch.setattr(watch, "SessionManager", manager)
 
     def watch_events(

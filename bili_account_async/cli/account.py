@@ -24,6 +24,7 @@ from ..credential import Credential
 from ..errors import BiliError, CredentialError
 from ..session import AccountSession, open_session
 from .failures import fail
+from .limits import machine_limiter
 from .output import say
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def choose(cookies_txt: Path | None, in_sandbox: bool) -> Open:
         fail(error)
     except OSError as error:  # the path is not shown: it could be a cookie, pasted there by mistake
         raise typer.BadParameter(f"--cookies-txt: can't read the file: {error.strerror}") from None
-    return lambda: open_session(credential)
+    return lambda: open_session(credential, limiter=machine_limiter())
 
 
 def _find(cookies_txt: Path | None) -> Credential:

@@ -23,6 +23,7 @@ from .account import InSandbox, run_until_signal
 from .accounts_file import Account, Every, accounts_path, interval, read_accounts
 from .board import Board
 from .failures import USAGE, fail, refuse
+from .limits import machine_limiter
 from .output import AsJson, say, show_json_line, stdout_console
 from .store import StorePath, store_at
 
@@ -68,7 +69,7 @@ def watch(
 async def _own_fleet(
     accounts: list[Account],
 ) -> AsyncIterator[tuple[SessionManager, list[Account]]]:
-    async with SessionManager() as manager:
+    async with SessionManager(limiter=machine_limiter()) as manager:
         yield manager, accounts
 
 
