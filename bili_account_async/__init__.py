@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .hosts import Hosts
     from .limits import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
     from .polling import (
+        THRIFTY,
         AccountExpired,
         AccountParked,
         AccountState,
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_SECTIONS",
     "ENDPOINTS",
+    "THRIFTY",
     "AccountExpired",
     "AccountInfo",
     "AccountParked",
@@ -206,7 +208,7 @@ _MODULES = {
     "limits": "HostState Limiter Limits Permit RateLimit ScopeState",
     "polling": (
         "AccountExpired AccountParked AccountState AccountStatus Changed MemoryStore "
-        "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken"
+        "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken THRIFTY"
     ),
     "records": (
         "AccountInfo BindingInfo CardType ChinaTime CoinLog CoinLogEntry DailyRewards IsoDay "

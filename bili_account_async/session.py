@@ -22,7 +22,7 @@ from .call import Account, CallEvent, Engine, Reply, RequestEvent, Routes
 from .credential import Credential
 from .endpoints import Endpoint, HostName
 from .hosts import Hosts, http_url
-from .limits import HostState, Limiter, Limits, LocalLimiter
+from .limits import HostState, Limiter, Limits, LocalLimiter, RateLimit
 from .retry import Retry
 from .transport import Pool
 
@@ -258,6 +258,18 @@ class SessionManager:
                 "this SessionManager was opened on another event loop: open one manager in each"
             )
         return engine
+
+    @property
+    def engine(self) -> Engine:
+        """Return the engine of the running loop, for this package's own use; raises as calls do."""
+        return self._running()
+
+    @property
+    def host_limit(self) -> RateLimit | None:
+        """Return a host's budget, for this package's own use; None if there is none or no way to
+        know.
+        """
+        return self._limits.host if self._limiter is None else None
 
 
 class AccountSession:

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +22,7 @@ from .errors import BiliError, CredentialMissing, NotLoggedIn, RiskControlled, T
 from .records import (
     AccountInfo,
     CoinLog,
+    CoinLogEntry,
     DailyRewards,
     IsoTime,
     RealnameApplication,
@@ -46,13 +48,19 @@ def _section(endpoint: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """One value that differs: `path` is the attribute's place in the snapshot, as in
-    `vip_info.vip_status`.
-    """
+    """One value that differs; as text it reads `vip_info.vip_status: NORMAL → FROZEN`."""
 
     path: str
+    """The attribute's place in the snapshot, as in `vip_info.vip_status`."""
     old: Any
+    """The value before; `()` for `coin_log.entries`."""
     new: Any
+    """The value now; for `coin_log.entries` the entries that are new, the latest first."""
+
+    def __str__(self) -> str:
+        if isinstance(self.new, tuple):
+            return f"{self.path}: {'; '.join(map(_in_words, self.new))}"
+        return f"{self.path}: {_in_words(self.old)} → {_in_words(self.new)}"
 
 
 @attrs.frozen(kw_only=True, eq=True, hash=False)
@@ -133,6 +141,15 @@ def _revive(values: dict[str, Any]) -> AccountSnapshot:
     return AccountSnapshot(**values)
 
 
+def _in_words(value: object) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, CoinLogEntry):
+        return f"{value.delta:+f} {value.reason!r}"
+    # A text stands in quotes: it is the server's, and may hold what steers a terminal.
+    return repr(value) if isinstance(value, str) else str(value)
+
+
 def _differences(path: str, old: Any, new: Any) -> Iterable[Change]:
     if not (attrs.has(type(old)) and type(old) is type(new)):
         yield Change(path=path, old=old, new=new)
@@ -175,7 +192,9 @@ async def fetch_snapshot(
     if unknown := wanted - ALL_SECTIONS:
         names, got = sorted(ALL_SECTIONS), sorted(map(str, unknown))
         raise ValueError(f"sections: expected names of {names}, got {got}")
-    fetched = await _fetch_all(session, wanted, timeout)
+    fetched = await fetch_sections(session, wanted, timeout=timeout)
+    if fetched.fatal:
+        raise fetched.fatal.pop()  # kept in no variable, for the traceback holds this frame
     if strict and fetched.failures:
         raise ExceptionGroup("sections of the snapshot failed", list(fetched.failures.values()))
     return AccountSnapshot(
@@ -187,19 +206,29 @@ async def fetch_snapshot(
     )
 
 
-class _Fetched:
+class Fetched:
     """What came of each section."""
 
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
         self.failures: dict[str, BiliError] = {}
         self.skipped: set[str] = set()
-        self.fatal: list[Exception] = []  # what ends all of it; the first is raised
+        self.fatal: list[Exception] = []  # what has cancelled the rest
 
 
-async def _fetch_all(session: Session, wanted: frozenset[str], timeout: float | None) -> _Fetched:
-    """Return each wanted section as found, failed or skipped; raise what ends all of it."""
-    fetched = _Fetched()
+async def fetch_sections(
+    session: Session,
+    wanted: frozenset[str],
+    *,
+    timeout: float | None = None,
+    fatal: tuple[type[BiliError], ...] = (NotLoggedIn, RiskControlled),
+) -> Fetched:
+    """Return each wanted section as found, failed or skipped.
+
+    An error of a `fatal` class, or one that is no `BiliError`, cancels the sections that have not
+    come, and stands in the result's `fatal`; raises nothing but the caller's own cancellation.
+    """
+    fetched = Fetched()
     tasks: list[asyncio.Task[None]] = []
 
     async def fetch(section: str) -> None:
@@ -207,9 +236,8 @@ async def _fetch_all(session: Session, wanted: frozenset[str], timeout: float | 
             fetched.found[section] = await session.call(SECTIONS[section], timeout=timeout)
         except CredentialMissing:
             fetched.skipped.add(section)
-        except Exception as error:  # noqa: BLE001 - raised below
-            fatal = isinstance(error, (NotLoggedIn, RiskControlled))
-            if isinstance(error, BiliError) and not fatal:
+        except Exception as error:  # noqa: BLE001 - it stands in the result
+            if isinstance(error, BiliError) and not isinstance(error, fatal):
                 # Without the traceback: it holds this frame, which holds the failures.
                 fetched.failures[section] = error.with_traceback(None)
                 return
@@ -225,11 +253,10 @@ async def _fetch_all(session: Session, wanted: frozenset[str], timeout: float | 
                     tasks.append(group.create_task(fetch(section)))  # noqa: PERF401 - see above
     finally:
         tasks.clear()  # a cancelled one keeps its error, whose traceback holds `tasks`
-    if fetched.fatal:
-        raise fetched.fatal.pop()  # kept in no variable, for the traceback holds this frame
-    for section in wanted.difference(fetched.found, fetched.failures, fetched.skipped):
-        # The caller's own cancellation does not come here: it leaves the group.
-        fetched.failures[section] = TransportError(
-            "the call was cancelled, and not by its caller", endpoint=SECTIONS[section].name
-        )
+    if not fetched.fatal:
+        for section in wanted.difference(fetched.found, fetched.failures, fetched.skipped):
+            # The caller's own cancellation does not come here: it leaves the group.
+            fetched.failures[section] = TransportError(
+                "the call was cancelled, and not by its caller", endpoint=SECTIONS[section].name
+            )
     return fetched
