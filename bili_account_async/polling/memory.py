@@ -69,7 +69,7 @@ class Memory:
         self._calls: set[asyncio.Task[Any]] = set()  # calls of the store that have not ended
         self._rests_until = -math.inf
         self._complained_at = -math.inf
-        self._silent = False  # it did not answer the last time, and that was said
+        self._silent: set[str] = set()  # methods that did not answer, after that was said
         self._leaving = False
 
     async def compare(self, account: str, known: Known, snapshot: AccountSnapshot) -> News | None:
@@ -154,15 +154,15 @@ class Memory:
         if late:
             self._rest(method.__name__)
             raise Unreadable
-        self._silent = False
+        self._silent.discard(method.__name__)
         if call.cancelled():
             raise TimeoutError("the call was cancelled, and not by the Poller")
         return call.result()
 
     def _rest(self, method: str) -> None:
         self._rests_until = self._seam.now() + STORE_REST
-        if not self._silent:
-            self._silent = True
+        if method not in self._silent:
+            self._silent.add(method)
             _log.error(
                 "%s.%s has not ended within %.0f s: polling goes on, and tells no change",
                 *(self._name, method, STORE_SECONDS),

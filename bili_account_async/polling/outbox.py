@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -37,6 +38,7 @@ class Outbox(Generic[E]):
         self._offers: deque[Offer[E]] = deque()
         self._takers: deque[asyncio.Future[None]] = deque()  # who waits for an event, in turn
         self._ended = False
+        self._taken_at = -math.inf  # when the program last took one
         self._stalled = False  # nobody takes, and that was said
         self._timer: asyncio.TimerHandle | None = None  # looks for a stall; None while nobody waits
 
@@ -48,7 +50,7 @@ class Outbox(Generic[E]):
         self._offers.append(offer)
         self._wake_next()
         if self._timer is None:
-            self._watch(offer)
+            self._watch(offer.at)
         try:
             await offer.taken
         finally:
@@ -78,7 +80,7 @@ class Outbox(Generic[E]):
         if self._ended:
             return None
         offer = self._offers.popleft()
-        self._stalled = False
+        self._stalled, self._taken_at = False, self._seam.now()
         offer.on_taken()
         offer.taken.set_result(None)
         return offer.event
@@ -100,16 +102,16 @@ class Outbox(Generic[E]):
                 taker.set_result(None)
                 return
 
-    def _watch(self, offer: Offer[E]) -> None:
-        self._timer = self._seam.loop.call_at(offer.at + STALL_SECONDS, self._look)
+    def _watch(self, since: float) -> None:
+        self._timer = self._seam.loop.call_at(since + STALL_SECONDS, self._look)
 
     def _look(self) -> None:
         self._timer = None
         if not self._offers or self._ended:
             return
-        oldest = self._offers[0]
-        if oldest.at + STALL_SECONDS > self._seam.now():
-            self._watch(oldest)
+        since = max(self._offers[0].at, self._taken_at)
+        if since + STALL_SECONDS > self._seam.now():
+            self._watch(since)
         elif not self._stalled:
             self._stalled = True
             _log.warning(

@@ -145,8 +145,10 @@ class Polls:
             if section in known and not isinstance(error, NotLoggedIn)
         }
         others = {section: pause for section, pause in asked.items() if section not in refused}
+        # From the start of a poll that brought something, so that all stays on one grid.
+        since = started if came else now
         if others:
-            timetable.failed(others, started, now, together=not came)
+            timetable.failed(others, since, now, together=not came)
         waits = {section: asked[section] for section in refused}
         if not waits:
             return
@@ -154,7 +156,7 @@ class Polls:
             pause = waits[section] or self._pause_of(section)
             self.pauses.refused(section, pause, now)
         # Whoever was refused asks nothing of that host until its own backoff is over.
-        until = timetable.failed(waits, started, now, together=True)
+        until = timetable.failed(waits, since, now, together=True)
         for section in waits:
             timetable.put_off(self.pauses.same_host(section, known), until)
 

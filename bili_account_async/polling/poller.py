@@ -313,14 +313,21 @@ class Poller:
         async with asyncio.TaskGroup() as group:
             while True:
                 await slots.acquire()
-                account, sections = await self._next_due()
-                self._under_way.add(account.name)
-                account.stage, account.again = Stage.FETCHING, False
-                account.turn = self._polls.clock.now()
-                self._lags.append(max(0.0, account.turn - account.due))
-                account.task = group.create_task(self._polls.perform(account, sections))
-                account.task.add_done_callback(partial(self._finish, account))
-                account.task.add_done_callback(lambda _: slots.release())
+                # In no variable of this frame, which would keep the login of a removed account.
+                poll = self._begin(group, *await self._next_due())
+                poll.add_done_callback(lambda _: slots.release())
+                del poll
+
+    def _begin(
+        self, group: asyncio.TaskGroup, account: Account, sections: frozenset[str]
+    ) -> asyncio.Task[None]:
+        self._under_way.add(account.name)
+        account.stage, account.again = Stage.FETCHING, False
+        account.turn = self._polls.clock.now()
+        self._lags.append(max(0.0, account.turn - account.due))
+        account.task = group.create_task(self._polls.perform(account, sections))
+        account.task.add_done_callback(partial(self._finish, account))
+        return account.task
 
     async def _next_due(self) -> tuple[Account, frozenset[str]]:
         """Wait until an account is due, and return it with the sections to ask for."""

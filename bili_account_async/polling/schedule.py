@@ -169,9 +169,9 @@ class Timetable:
         self._fresh = False
 
     def failed(
-        self, asked: Mapping[str, float], started: float, now: float, *, together: bool
+        self, asked: Mapping[str, float], since: float, now: float, *, together: bool
     ) -> float:
-        """Let sections back off: each by itself, or `together` when nothing of the poll came.
+        """Let sections back off from `since` on: each by itself, or `together` as the account.
 
         `asked` has the seconds that the server wants each to wait at least. Return when the last of
         them is due.
@@ -182,10 +182,10 @@ class Timetable:
         worst, pause = max(failures[section] for section in asked), max(asked.values())
         for section in asked:
             if together:
-                due = now + max(self._backoff(worst, self.shortest), pause)
-            else:  # from the start, so that it stays with those that came
+                due = max(since + self._backoff(worst, self.shortest), now + pause)
+            else:
                 own = self._backoff(failures[section], self.intervals[section])
-                due = max(started + own, now + asked[section])
+                due = max(since + own, now + asked[section])
             self._due[section] = due
         return max(self._due[section] for section in asked)
 
