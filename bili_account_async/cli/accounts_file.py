@@ -65,7 +65,9 @@ def _option(text: str) -> str:
 Every = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", parser=_option, help="How often to poll: 90s, 1h30m; 10m if unsaid."
+        metavar="TIME",
+        parser=_option,
+        help="How often to ask for all: 90s, 1h30m. If unsaid, each thing as often as it changes.",
     ),
 ]
 

@@ -43,7 +43,8 @@ JITTER = 0.02
 """The share of the shortest interval by which a poll may come late on purpose."""
 BACKOFF_MAX = timedelta(hours=1)
 """The longest wait of what keeps failing, unless its interval is longer."""
-_GOLDEN = (math.sqrt(5) - 1) / 2
+_GOLDEN, _SILVER = (math.sqrt(5) - 1) / 2, math.sqrt(2) - 1
+"""Multiples of either are spread evenly over 0 to 1, and in pairs over the square."""
 _HAIR = 1e-6
 """The share of an interval that floating point may be off."""
 _LONGEST = timedelta(days=366)
@@ -125,8 +126,8 @@ class Timetable:
         """
         self.intervals = intervals
         self.shortest = min(intervals.values())  # the pace of the account
-        self._share = number * _GOLDEN % 1  # of every interval that its grid begins later
-        self._first = origin + self.shortest * self._share
+        self._first = origin + self.shortest * (number * _GOLDEN % 1)  # point of the shortest grid
+        self._share = number * _SILVER % 1  # of a longer interval, by which that one begins later
         self._fresh = True  # nothing has come yet
         self._due = dict.fromkeys(intervals, now)
         self._failures: dict[str, int] | None = None  # in a row, of those that fail
