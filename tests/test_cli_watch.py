@@ -584,7 +584,7 @@ def test_an_account_s_own_interval_goes_before_the_one_of_the_command(
 
 
 def test_each_section_is_asked_as_often_as_it_changes_unless_the_command_says_how_often(
-    run: Run, file: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    run: Run, alice: SandboxAccount, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paces: list[object] = []
 
