@@ -1,4 +1,4 @@
-"""The accounts that wait for their next poll, in line. Pure but for one event that wakes.
+"""The accounts that wait for their next poll, in line.
 
 Two heaps: `upcoming` by due time, and `ready`, of those that are due, by last start + interval. As
 long as the budget suffices, `ready` is empty most of the time. When it does not, all accounts come
@@ -12,6 +12,10 @@ import asyncio
 
 from .._heap import LazyHeap
 from .account import Account
+from .schedule import Clock
+
+LOOK_SECONDS = 30.0
+"""Seconds after which the clocks are compared while nothing is due: the machine may have slept."""
 
 
 class Line:
@@ -46,6 +50,12 @@ class Line:
         account.place = None
         return account
 
-    def first_due(self) -> float:
-        """Return when something is due next, infinity for never."""
-        return self._upcoming.first_key()
+    async def sleep(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        """Wait until something is due or steered, or it is time to look at the clocks."""
+        self.wake.clear()
+        due = clock.on_loop(self._upcoming.first_key())
+        timer = loop.call_at(min(due, loop.time() + LOOK_SECONDS), self.wake.set)
+        try:
+            await self.wake.wait()
+        finally:
+            timer.cancel()

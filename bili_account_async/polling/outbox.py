@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import Generic, TypeVar
 
 from .._seam import Seam
+from .events import PollEvent
 
 E = TypeVar("E")
 
@@ -119,3 +121,20 @@ class Outbox(Generic[E]):
                 "them busy, or has it crashed?",
                 STALL_SECONDS,
             )
+
+
+async def consume(
+    events: AsyncIterable[PollEvent], on_event: Callable[[PollEvent], object]
+) -> None:
+    """Call `on_event` with each event, one at a time, whatever it raises."""
+    task = asyncio.current_task()
+    async for event in events:
+        try:
+            told = on_event(event)
+            if inspect.isawaitable(told):
+                await told
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            kind = type(event).__name__
+            _log.exception("on_event raised for %s of %s: polling goes on", kind, event.account)

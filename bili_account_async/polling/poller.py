@@ -12,11 +12,10 @@ Who is next is `line.py`'s business, when it is due `schedule.py`'s, and one pol
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from types import MappingProxyType
@@ -30,14 +29,13 @@ from .account import Account, Stage
 from .events import AccountState, AccountStatus, PollerStats, PollEvent
 from .line import Line
 from .load import Demand
+from .outbox import consume
 from .poll import Polls
 from .schedule import Every, Plan, Timetable
 from .stores import MemoryStore, SnapshotStore
 
 WORKERS = 64
 """Polls at a time."""
-LOOK_SECONDS = 30.0
-"""Seconds after which the clocks are compared while nothing is due: the machine may have slept."""
 _LAGS = 10_000
 _NOT_RUNNING = "this Poller does not run: use it inside its `async with Poller(manager) as poller:`"
 _log = logging.getLogger("bili_account_async")
@@ -72,16 +70,14 @@ class Poller:
     ) -> None:
         if store is not None and not track_changes:
             raise ValueError("store: is of no use without track_changes")
-        self._manager = manager
+        self._manager = manager  # whose sessions ask
         self._sections = frozenset(sections)  # what an account is asked if `add` does not say
         self._plan = Plan(every, self._sections)  # how often, if `add` does not say
-        self._store = (
-            store or MemoryStore() if track_changes else None
-        )  # None: changes are not told
-        self._on_event = on_event
+        self._store = MemoryStore() if store is None and track_changes else store  # of the known
+        self._on_event = on_event  # is called with each event, unless None
         self._accounts: dict[str, Account] = {}  # by name
         self._under_way: set[str] = set()  # the names, also of removed accounts, that are polled
-        self._line = Line(min(self._plan.intervals.values()))  # the idle ones
+        self._line = Line(min(self._plan.intervals.values()))  # those that wait for their next poll
         self._origin: float | None = None  # where all grids begin: the first adding
         self._added = 0  # accounts ever added, which is the next one's number
         self._lags: deque[float] = deque(maxlen=_LAGS)  # seconds that the last starts were late
@@ -194,20 +190,9 @@ class Poller:
 
     def stats(self) -> PollerStats:
         """Return all accounts as they stand."""
-        polls = self._polls if self._runner is not None else None
-        now = polls.clock.now() if polls else 0.0
-        accounts = self._accounts.values()
-        states = Counter(account.state for account in accounts)
-        late = [now - account.due for account in accounts if account.place and account.due < now]
-        lags = sorted([*self._lags, *late]) or [0.0]
-        return PollerStats(
-            accounts=MappingProxyType({state: states[state] for state in AccountState}),
-            polls=polls.done if polls else 0,
-            failures=polls.failed if polls else 0,
-            lag_p50=lags[len(lags) // 2],
-            lag_p99=lags[math.ceil(len(lags) * 0.99) - 1],
-            throttled=polls.pauses.seconds(now) if polls else 0.0,
-        )
+        if self._runner is None:
+            return _stats([], [], None)
+        return _stats(self._accounts.values(), self._lags, self._polls)
 
     # life
 
@@ -223,7 +208,7 @@ class Poller:
         self._runner = engine.loop.create_task(self._run(), name="bili-account-poller")
         self._runner.add_done_callback(lambda _: self._polls.outbox.end())
         if self._on_event is not None:
-            self._consumer = engine.loop.create_task(self._consume(self._on_event))
+            self._consumer = engine.loop.create_task(consume(self, self._on_event))
 
     async def close(self) -> None:
         """End all polls, save what is known, and raise what broke the Poller, if something did.
@@ -278,20 +263,6 @@ class Poller:
             raise cancelled
         return None if runner.cancelled() else runner.exception()
 
-    async def _consume(self, on_event: Callable[[PollEvent], object]) -> None:
-        """Call `on_event` with each event, whatever it does."""
-        async for event in self:
-            try:
-                told = on_event(event)
-                if inspect.isawaitable(told):
-                    await told
-            except (Exception, asyncio.CancelledError) as error:
-                task = asyncio.current_task()
-                if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
-                    raise
-                kind = type(event).__name__
-                _log.exception("on_event raised for %s of %s: polling goes on", kind, event.account)
-
     async def _run(self) -> None:
         closing = self._engine.closing
         closing.add_done_callback(self._look)
@@ -343,17 +314,7 @@ class Poller:
                     return account, sections
                 account.plan_next(self._polls.chance())
                 self._line.put(account, account.due)
-            await self._sleep()
-
-    async def _sleep(self) -> None:
-        """Wait until something is due or steered, or it is time to look at the clocks."""
-        self._line.wake.clear()
-        loop, due = self._engine.loop, self._polls.clock.on_loop(self._line.first_due())
-        timer = loop.call_at(min(due, loop.time() + LOOK_SECONDS), self._line.wake.set)
-        try:
-            await self._line.wake.wait()
-        finally:
-            timer.cancel()
+            await self._line.sleep(self._engine.loop, self._polls.clock)
 
     def _look(self, _: object) -> None:
         self._line.wake.set()
@@ -403,6 +364,23 @@ class Poller:
         if account is None:
             raise KeyError(f"no account {name!r} is polled")
         return account
+
+
+def _stats(
+    accounts: Collection[Account], lags: Iterable[float], polls: Polls | None
+) -> PollerStats:
+    now = polls.clock.now() if polls else 0.0
+    states = Counter(account.state for account in accounts)
+    late = [now - account.due for account in accounts if account.place and account.due < now]
+    ordered = sorted([*lags, *late]) or [0.0]
+    return PollerStats(
+        accounts=MappingProxyType({state: states[state] for state in AccountState}),
+        polls=polls.done if polls else 0,
+        failures=polls.failed if polls else 0,
+        lag_p50=ordered[len(ordered) // 2],
+        lag_p99=ordered[math.ceil(len(ordered) * 0.99) - 1],
+        throttled=polls.pauses.seconds(now) if polls else 0.0,
+    )
 
 
 def _askable(name: str, credential: Credential, plan: Plan) -> Mapping[str, float]:
