@@ -34,8 +34,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from virtual import VirtualLoop
 
 from bili_account_async import (
-    AccountExpired,
-    AccountParked,
     AccountSnapshot,
     AccountState,
     Changed,
@@ -150,8 +148,6 @@ class PollerMachine(RuleBasedStateMachine):
                     assert known == change.old, f"{change} is told, and {known} was known"
                     assert change.old != change.new
                     self.told[number, section] = change.new
-            case AccountExpired() | AccountParked():
-                assert self.poller.status(event.account).state in held
 
     def check_wire(self) -> None:
         for sent in self.world.sent:
