@@ -40,7 +40,6 @@ from bili_account_async import (
     Limits,
     MemoryStore,
     PollEvent,
-    SnapshotTaken,
 )
 from bili_account_async.polling.memory import STORE_REST, STORE_SECONDS
 from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF
@@ -135,19 +134,13 @@ class PollerMachine(RuleBasedStateMachine):
     def hear(self, event: PollEvent) -> None:
         number = int(event.account.split("-")[1])
         assert number in self.logins, "an account that was removed has told"
-        match event:
-            case SnapshotTaken(_, snapshot):
-                for section in SECTIONS:
-                    value = getattr(snapshot, section)
-                    if value is not None and self.store_is_sure:
-                        self.told.setdefault((number, section), value)
-            case Changed(_, changes):
-                for change in changes:
-                    section = change.path.split(".")[0]
-                    known = self.told.get((number, section), change.old)
-                    assert known == change.old, f"{change} is told, and {known} was known"
-                    assert change.old != change.new
-                    self.told[number, section] = change.new
+        if isinstance(event, Changed):
+            for change in event.changes:
+                section = change.path.split(".")[0]
+                known = self.told.get((number, section), change.old)
+                assert known == change.old, f"{change} is told, and {known} was known"
+                assert change.old != change.new
+                self.told[number, section] = change.new
 
     def check_wire(self) -> None:
         for sent in self.world.sent:
@@ -299,7 +292,12 @@ class PollerMachine(RuleBasedStateMachine):
             for section in told.every if not isinstance(told.every, timedelta) else SECTIONS:
                 assert (number, section) in asked, f"{section} of {number} is asked no more"
         self.check_wire()
-        self.store_is_sure = True
+        for number in self.logins:
+            self.world.becomes(number, "coin_exp", 99)
+        await asyncio.sleep(4.6 * HOUR)
+        for number in self.logins:
+            assert self.told[number, "coin_exp"] == 99
+        self.check_wire()
 
 
 PollerMachine.TestCase.settings = settings(
