@@ -37,6 +37,7 @@ from bili_account_async import (
     AccountSnapshot,
     AccountState,
     Changed,
+    Credential,
     Limits,
     MemoryStore,
     PollEvent,
@@ -52,7 +53,6 @@ PACES: list[Any] = [
     {"coin_exp": timedelta(hours=3), "realname_status": timedelta(minutes=7)},
 ]
 numbers = st.integers(1, 4)
-held = {AccountState.PAUSED, AccountState.EXPIRED, AccountState.PARKED}
 
 
 class Faulty(MemoryStore):
@@ -89,7 +89,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.store_is_sure = True  # it has had no fault since the accounts that are there came
         self.latency = latency
         self.logins: dict[int, str] = {}  # which secret may be sent for an account
-        self.since: dict[int, float] = {}  # since when it may be
+        self.silent: set[int] = set()  # accounts that are paused
         self.counter = 0
         self.refusing: dict[str, tuple[float, dict[str, str]]] = {}
         self.trouble: dict[int, tuple[Any, tuple[str, ...]]] = {}
@@ -143,58 +143,64 @@ class PollerMachine(RuleBasedStateMachine):
                 self.told[number, section] = change.new
 
     def check_wire(self) -> None:
+        """What was sent since the last look was sent with a login that may be sent."""
         for sent in self.world.sent:
             assert self.logins.get(sent.account) == sent.secret, f"{sent} was taken back"
-            assert sent.at >= self.since[sent.account]
+            assert sent.account not in self.silent, f"{sent} is of a paused account"
         self.world.sent.clear()
 
-    # steering
+    # steering, each in one step of the loop
 
-    def may_send(self, number: int) -> None:
-        self.check_wire()
+    def login(self, number: int) -> Credential:
         self.counter += 1
         self.logins[number] = f"secret{self.counter}"
-        self.since[number] = self.loop.now - 1000.0
-
-    async def steer(self, method: Any, *args: Any) -> None:
-        method(*args)
+        return credential(number, self.logins[number])
 
     @rule(number=numbers, pace=st.none() | st.sampled_from(PACES))
     def add(self, number: int, pace: Any) -> None:
+        async def add() -> None:
+            self.check_wire()
+            self.silent.discard(number)
+            self.poller.add(name_of(number), self.login(number), every=pace)
+
         if number not in self.logins:
-            self.may_send(number)
-            login = credential(number, self.logins[number])
-
-            async def add() -> None:
-                self.poller.add(name_of(number), login, every=pace)
-
             self.run(add())
 
     @rule(number=numbers)
     def remove(self, number: int) -> None:
-        if number in self.logins:
+        async def remove() -> None:
             self.check_wire()
-            self.run(self.forget(number))
+            state = self.poller.status(name_of(number)).state
+            if state is not AccountState.WAITING or not self.store_is_sure:
+                for section in SECTIONS:  # it may not know in its next life what it has told
+                    self.told.pop((number, section), None)
+            self.poller.remove(name_of(number))
             del self.logins[number]
 
-    async def forget(self, number: int) -> None:
-        state = self.poller.status(name_of(number)).state
-        if state is not AccountState.WAITING or not self.store_is_sure:
-            for section in SECTIONS:  # it may not know in its next life what it has told
-                self.told.pop((number, section), None)
-        self.poller.remove(name_of(number))
+        if number in self.logins:
+            self.run(remove())
 
     @rule(number=numbers, what=st.sampled_from(["pause", "resume", "resume", "poll_now"]))
-    def steer_one(self, number: int, what: str) -> None:
+    def steer(self, number: int, what: str) -> None:
+        async def steer() -> None:
+            self.check_wire()
+            getattr(self.poller, what)(name_of(number))
+            if what == "pause":
+                self.silent.add(number)
+            elif what == "resume":
+                self.silent.discard(number)
+
         if number in self.logins:
-            self.run(self.steer(getattr(self.poller, what), name_of(number)))
+            self.run(steer())
 
     @rule(number=numbers)
     def replace(self, number: int) -> None:
+        async def replace() -> None:
+            self.check_wire()
+            self.poller.replace_credential(name_of(number), self.login(number))
+
         if number in self.logins:
-            self.may_send(number)
-            login = credential(number, self.logins[number])
-            self.run(self.steer(self.poller.replace_credential, name_of(number), login))
+            self.run(replace())
 
     # trouble
 
@@ -279,6 +285,8 @@ class PollerMachine(RuleBasedStateMachine):
         self.refusing.clear()
         self.trouble.clear()
         self.store.fault = None
+        self.check_wire()
+        self.silent.clear()
         for number in self.logins:
             for _ in range(2):  # one that is paused and parked
                 self.poller.resume(name_of(number))

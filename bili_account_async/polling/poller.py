@@ -36,6 +36,8 @@ from .stores import MemoryStore, SnapshotStore
 
 WORKERS = 64
 """Polls at a time."""
+BEGUN_SECONDS = 0.01
+"""Seconds after its start in which a poll may not have come as far as our limits."""
 _LAGS = 10_000
 _NOT_RUNNING = "this Poller does not run: use it inside its `async with Poller(manager) as poller:`"
 _log = logging.getLogger("bili_account_async")
@@ -335,7 +337,8 @@ class Poller:
         """End a poll whose login is not to be sent any more, unless all of it is on its way."""
         if account.task is None or account.stage is not Stage.FETCHING:
             return
-        if self._polls.stands_in_line(account):
+        begun = self._polls.clock.now() - account.turn < BEGUN_SECONDS
+        if begun or self._polls.stands_in_line(account):
             account.again = True
             account.task.cancel()
 
