@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from fleet import (
     COIN_EXP,
@@ -37,6 +38,7 @@ from fleet import (
     status,
     world_and_manager,
 )
+from samples_of import OF_SECTIONS
 from virtual import run_virtual
 
 from bili_account_async import (
@@ -47,6 +49,7 @@ from bili_account_async import (
     AccountState,
     Change,
     Changed,
+    CoinLog,
     CoinLogEntry,
     Limits,
     MemoryStore,
@@ -63,7 +66,7 @@ from bili_account_async import (
 )
 from bili_account_async._seam import Seam
 from bili_account_async.limits import LocalLimiter
-from bili_account_async.polling.memory import LEAVING, STORE_SECONDS
+from bili_account_async.polling.memory import LEAVING, STORE_SECONDS, _digest
 from bili_account_async.sandbox import Sandbox
 from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF
 from bili_account_async.store import SqliteStore
@@ -643,6 +646,35 @@ async def test_a_change_is_told_at_once_though_the_values_hash_alike() -> None:
 
         (changed,) = of(Changed, events)
         assert [(change.old, change.new) for change in changed.changes] == [(-1, -2)]
+
+
+def test_values_that_differ_in_any_field_have_digests_that_differ() -> None:
+    entry = CoinLogEntry(time=WALL, delta=Decimal(1), reason="a")
+    assert [field.name for field in attrs.fields(CoinLogEntry)] == ["time", "delta", "reason"]
+    assert [field.name for field in attrs.fields(CoinLog)] == ["entries", "count"]
+    logs = [
+        CoinLog(entries=entries, count=count)
+        for entries, count in [
+            ((), 0),
+            ((), 1),
+            ((entry,), 1),
+            ((entry, entry), 1),
+            ((attrs.evolve(entry, time=WALL + timedelta(seconds=1)),), 1),
+            ((attrs.evolve(entry, delta=Decimal(2)),), 1),
+            ((attrs.evolve(entry, reason="b"),), 1),
+        ]
+    ]
+    safety = OF_SECTIONS["security_info"]
+    others = [
+        *(-1, -2, True, False),
+        safety,
+        attrs.evolve(safety, account_safe=attrs.evolve(safety.account_safe, score=-1)),
+        attrs.evolve(safety, account_safe=attrs.evolve(safety.account_safe, score=-2)),
+        attrs.evolve(safety, account_other=attrs.evolve(safety.account_other, skip_verify=True)),
+        attrs.evolve(safety, account_other=attrs.evolve(safety.account_other, skip_verify=False)),
+    ]
+    digests = [_digest(value) for value in [*logs, *others]]
+    assert len(set(digests)) >= len(digests) - 1  # one of the last two is the sample itself
 
 
 def test_a_change_prints_well() -> None:

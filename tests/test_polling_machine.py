@@ -285,6 +285,7 @@ class PollerMachine(RuleBasedStateMachine):
         self.refusing.clear()
         self.trouble.clear()
         self.store.fault = None
+        await asyncio.sleep(MINUTE)  # what was on its way has come
         self.check_wire()
         self.silent.clear()
         for number in self.logins:

@@ -161,10 +161,13 @@ class Timetable:
 
     def came(self, sections: Iterable[str], started: float, now: float) -> None:
         """Note that a poll that began at `started` brought these."""
+        points: dict[float, float] = {}  # by interval, most of which are the same
         for section in sections:
             every = self.intervals[section]
-            after = max(now, started + every / 2) if self._fresh else now
-            self._due[section] = self._on_grid(section, after)
+            if every not in points:
+                after = max(now, started + every / 2) if self._fresh else now
+                points[every] = self._on_grid(every, after)
+            self._due[section] = points[every]
             if self._failures:
                 self._failures.pop(section, None)
         self._fresh = False
@@ -194,8 +197,8 @@ class Timetable:
         longest = max(every, BACKOFF_MAX.total_seconds())
         return min(self.shortest * 2.0 ** min(in_a_row, 60), longest)
 
-    def _on_grid(self, section: str, after: float) -> float:
-        every, first = self.intervals[section], self._first
+    def _on_grid(self, every: float, after: float) -> float:
+        first = self._first
         if every > self.shortest:
             first += self.shortest * math.floor(self._share * every / self.shortest)
         return first + every * (math.floor((after - first) / every + _HAIR) + 1)
