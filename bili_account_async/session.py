@@ -57,7 +57,7 @@ def _observers(name: str, given: Observers[E]) -> tuple[Callable[[E], object], .
     return observers
 
 
-def _limiter(limits: object, limiter: object) -> None:
+def _check_limiter(limits: object, limiter: object) -> None:
     if limits is not None and limiter is not None:
         raise ValueError("limits and limiter: give one of them, a limiter replaces the limits")
     if limits is not None:
@@ -71,7 +71,7 @@ def _limiter(limits: object, limiter: object) -> None:
         _instance("limiter.limits", own, Limits)
 
 
-def _client_session(lent: object, proxy: object) -> None:
+def _check_client_session(lent: object, proxy: object) -> None:
     """Check a lent session, also for traffic of its own that we would bypass."""
     if lent is None:
         return
@@ -86,12 +86,12 @@ def _client_session(lent: object, proxy: object) -> None:
         )
 
 
-def _proxy(value: object) -> None:
+def _check_proxy(value: object) -> None:
     if value is not None and http_url(value) is None:
         raise ValueError("proxy: expected 'http://host:port', with user info if it wants that")
 
 
-def _ssl(value: object) -> None:
+def _check_ssl(value: object) -> None:
     """Refuse all that would turn the check of certificates off."""
     if value is None:
         return
@@ -103,7 +103,7 @@ def _ssl(value: object) -> None:
         )
 
 
-def _user_agent(value: object) -> None:
+def _check_user_agent(value: object) -> None:
     if value is None:
         return
     text = _instance("user_agent", value, str)
@@ -147,11 +147,11 @@ class SessionManager:
         on_request: Observers[RequestEvent] = (),
         on_call: Observers[CallEvent] = (),
     ) -> None:
-        _limiter(limits, limiter)
-        _client_session(client_session, proxy)
-        _proxy(proxy)
-        _ssl(ssl)
-        _user_agent(user_agent)
+        _check_limiter(limits, limiter)
+        _check_client_session(client_session, proxy)
+        _check_proxy(proxy)
+        _check_ssl(ssl)
+        _check_user_agent(user_agent)
         self._routes = Routes(_instance("hosts", hosts, Hosts))
         own_limits = Limits() if limiter is None else getattr(limiter, "limits", None)
         self._limits = limits or own_limits or Limits.none()

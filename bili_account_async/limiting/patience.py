@@ -53,7 +53,7 @@ class Patience:
             account.paused_alone -= min(ends, account.paused_until()) - begins
 
     def forget(self, account: Account) -> None:
-        """Look no more at an account that has recovered."""
+        """Drop an account that has recovered."""
         self._pausing.discard(account)
 
     def add(self, call: Call, account: Account, now: float) -> None:

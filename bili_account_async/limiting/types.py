@@ -43,8 +43,9 @@ class Limits:
     concurrency: int | None = 16
     """Requests in flight per host, None for no cap."""
     max_wait: float | None = None
-    """Seconds that a call may wait here, pauses included; `RateLimited(scope="local")` if that is
-    not enough. None for no bound.
+    """Seconds that a call may wait here, pauses included; None for no bound.
+
+    A call that can't go within them fails with `RateLimited(scope="local")`.
     """
 
     def __attrs_post_init__(self) -> None:
@@ -82,8 +83,9 @@ class HostState(ScopeState):
     accounts: Mapping[str, ScopeState]
     """Accounts that wait, are paused or slowed, by `dede_user_id` or a digest of the secret."""
     background: int = 0
-    """Those of `waiting` that are of sessions with `background=True`: they go only when no other
-    call could, so they wait for as long as other calls use the whole budget.
+    """Waiting calls of sessions with `background=True`.
+
+    They go only when no other call could: as long as others use the whole budget, they wait.
     """
     background_wait: float = 0.0
     """Seconds that the longest of those has waited."""
