@@ -61,13 +61,11 @@ class LocalLimiter:
         lane = lane_of(retry=retry, background=background)
         call = Call(queue, account, now, patience=patience, max_wait=bound, lane=lane)
         try:
-            if queue.enqueue(call, now):
-                return call
-        finally:
+            if not queue.enqueue(call, now):
+                call.future = self._seam.loop.create_future()
             self._arm(queue)
-        call.future = self._seam.loop.create_future()
-        try:
-            await call.future
+            if call.future is not None:
+                await call.future
         except BaseException:  # cancelled, refused, or closed as a coroutine
             self._leave(queue, call)
             raise
