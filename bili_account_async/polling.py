@@ -598,9 +598,9 @@ class Poller:
         """
         session = account.session
         if (
-            session._account.credential.access_key
+            session.account.credential.access_key
         ):  # it would keep a URL for each section: 4 KB of an idle account
-            session = self._manager.session(session._account.credential, label=account.name)
+            session = self._manager.session(session.account.credential, label=account.name)
         snapshot = await fetch_snapshot(session, sections=account.sections)
         while refused := {
             name: error.retry_after for name, error in snapshot.failures.items() if _is_pause(error)
@@ -773,7 +773,7 @@ class Poller:
         """Keep the books on how many calls a second all accounts need of each host."""
         for section in account.sections:
             endpoint = SECTIONS[section]
-            if not endpoint.auth.missing_from(account.session._account.credential):
+            if not endpoint.auth.missing_from(account.session.account.credential):
                 self._demand[endpoint.host] += sign / account.every
         self._recounted = True
 
