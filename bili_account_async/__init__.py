@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._problem import Problem, problem
+    from .cache import Cache, CachedSession, Seen
     from .call import CallEvent, Reply, RequestEvent
     from .credential import Credential
     from .endpoints import (
@@ -111,6 +113,8 @@ __all__ = [
     "Auth",
     "BiliError",
     "BindingInfo",
+    "Cache",
+    "CachedSession",
     "CallEvent",
     "CardType",
     "Change",
@@ -141,6 +145,7 @@ __all__ = [
     "PollFailed",
     "Poller",
     "PollerStats",
+    "Problem",
     "ProtocolError",
     "RateLimit",
     "RateLimited",
@@ -155,6 +160,7 @@ __all__ = [
     "SchemaError",
     "ScopeState",
     "SecurityInfo",
+    "Seen",
     "SensitiveSign",
     "Session",
     "SessionManager",
@@ -184,12 +190,14 @@ __all__ = [
     "get_security_info",
     "get_vip_info",
     "open_session",
+    "problem",
     "structure",
     "unstructure",
     "update_sign",
 ]
 
 _MODULES = {
+    "cache": "Cache CachedSession Seen",
     "call": "CallEvent Reply RequestEvent",
     "credential": "Credential",
     "endpoints": (
@@ -208,6 +216,7 @@ _MODULES = {
         "AccountExpired AccountParked AccountState AccountStatus Changed MemoryStore "
         "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken"
     ),
+    "_problem": "Problem problem",
     "records": (
         "AccountInfo BindingInfo CardType ChinaTime CoinLog CoinLogEntry DailyRewards IsoDay "
         "OtherSecurity PasswordLevel PasswordSafety RealnameApplication "

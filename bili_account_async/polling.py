@@ -598,9 +598,9 @@ class Poller:
         """
         session = account.session
         if (
-            session._account.credential.access_key
+            session.account.credential.access_key
         ):  # it would keep a URL for each section: 4 KB of an idle account
-            session = self._handle(account.name, session._account.credential)
+            session = self._handle(account.name, session.account.credential)
         snapshot = await fetch_snapshot(session, sections=account.sections)
         while refused := {
             name: error.retry_after for name, error in snapshot.failures.items() if _is_pause(error)
@@ -777,7 +777,7 @@ class Poller:
         """Keep the books on how many calls a second all accounts need of each host."""
         for section in account.sections:
             endpoint = SECTIONS[section]
-            if not endpoint.auth.missing_from(account.session._account.credential):
+            if not endpoint.auth.missing_from(account.session.account.credential):
                 self._demand[endpoint.host] += sign / account.every
         self._recounted = True
 

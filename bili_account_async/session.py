@@ -294,16 +294,16 @@ class AccountSession:
     Light, and safe to share between tasks.
     """
 
-    __slots__ = ("__weakref__", "_account", "_manager")
+    __slots__ = ("__weakref__", "_manager", "account")
 
     def __init__(self, manager: SessionManager, account: Account) -> None:
         self._manager = manager
-        self._account = account
+        self.account = account  # for the rooms of this package; not part of the contract
 
     @property
     def label(self) -> str:
         """The name given to `manager.session`, else the account's mid or a digest."""
-        return self._account.label
+        return self.account.label
 
     def __repr__(self) -> str:
         return f"<AccountSession {self.label}>"
@@ -322,7 +322,7 @@ class AccountSession:
         manager's. Raises `BiliError`.
         """
         engine = self._manager._running()
-        return (await engine.call(self._account, endpoint, params, form, timeout)).record
+        return (await engine.call(self.account, endpoint, params, form, timeout)).record
 
     async def call_raw(
         self,
@@ -334,7 +334,7 @@ class AccountSession:
     ) -> Reply[T]:
         """Call an endpoint, and return its record with the circumstances of the reply."""
         engine = self._manager._running()
-        outcome = await engine.call(self._account, endpoint, params, form, timeout)
+        outcome = await engine.call(self.account, endpoint, params, form, timeout)
         reply = outcome.reply
         assert reply is not None
         return Reply(
