@@ -34,8 +34,11 @@ _STATUSES: tuple[tuple[type[BiliError], int, str], ...] = (
     (InvalidSign, 422, "Bilibili does not take this sign"),
     (BiliError, 502, "Bilibili's answer was none that can be used"),
 )
-"""The status and title of each class of error. The first that fits counts, and of a group's errors
-the one that stands highest: what the owner has to do goes before what passes by itself."""
+"""The status and title of each class of error.
+
+The first row that fits counts, and of a group's errors the one that stands highest: an error that
+the owner has to mend goes before one that passes by itself.
+"""
 
 
 @attrs.frozen

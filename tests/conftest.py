@@ -6,10 +6,8 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
-    if os.environ.get("BILI_LOOP") != "uvloop":
-        return None
+if os.environ.get("BILI_LOOP") == "uvloop":
     import uvloop
 
-    return {"uvloop": uvloop.new_event_loop}
+    def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+        return {"uvloop": uvloop.new_event_loop}
