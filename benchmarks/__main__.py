@@ -158,8 +158,10 @@ async def snapshot_time() -> float:
 
 
 def imports(rounds: int) -> list[list[float]]:
-    """Seconds that imports take, in turn: the package alone, with what most programs use of it, and
-    its dependencies.
+    """Return the seconds that imports take, in turn.
+
+    They are of the package alone, of it with the names that most programs use, and of its
+    dependencies.
     """
     statements = (
         "import bili_account_async",
@@ -169,13 +171,11 @@ def imports(rounds: int) -> list[list[float]]:
 
     def once(statement: str) -> float:
         code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
-        return float(
-            subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
-        )
+        command = [sys.executable, "-c", code]
+        return float(subprocess.run(command, capture_output=True, check=True).stdout)
 
-    compileall.compile_dir(
-        Path(bili_account_async.__file__).parent, quiet=1
-    )  # as an installed package is
+    # As an installed package is.
+    compileall.compile_dir(Path(bili_account_async.__file__).parent, quiet=1)
     taken = [[once(statement) for statement in statements] for _ in range(rounds)]
     return list(map(list, zip(*taken, strict=True)))
 

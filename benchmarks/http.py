@@ -1,8 +1,8 @@
-"""Client CPU of one GET through the SDK and through its rivals: eight endpoints, 50 in flight,
-keep-alive.
+"""Client CPU of one GET through the SDK and through its rivals.
 
-Each contestant opens what it needs, then runs rounds of GETs; rounds of all contestants take turns,
-so that a machine that gets slower gets slower for all.
+Eight endpoints are asked, 50 requests in flight, on connections that are kept alive. Each
+contestant opens what it needs, then runs rounds of GETs; rounds of all contestants take turns, so
+that a machine that gets slower gets slower for all.
 """
 
 import asyncio
@@ -34,9 +34,11 @@ from bili_account_async import (
 GETS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.method == "GET"]
 WIDE = RateLimit(rate=1e9, burst=1_000_000)
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728"}
-"""The same for all contestants. By itself glibc learns, from what a process happened to free
-before, whether the 256 KB that asyncio allocates for each `recv` are worth a system call: some 10
-µs a GET, by luck of the imports."""
+"""The same for all contestants, for by itself glibc learns.
+
+From what a process happened to free before, it takes whether the 256 KB that asyncio allocates for
+each `recv` are worth a system call: some 10 µs a GET, by luck of the imports.
+"""
 Get = Callable[[int], Awaitable[object]]
 """Makes the n-th GET and gives what the caller would work with."""
 
@@ -55,6 +57,10 @@ def cookies(number: int) -> dict[str, str]:
         "DedeUserID": str(number + 1),
         "bili_jct": f"{number:032x}",
     }
+
+
+def cookie_header(number: int) -> str:
+    return "; ".join(f"{name}={value}" for name, value in cookies(number).items())
 
 
 @contextmanager
@@ -86,11 +92,7 @@ async def least(base: str, accounts: int) -> AsyncIterator[Get]:
     """The least that aiohttp can do: everything prebuilt."""
     urls = [URL(base + endpoint.path) for endpoint in GETS]
     headers = [
-        {
-            "Cookie": "; ".join(f"{name}={value}" for name, value in cookies(number).items()),
-            "User-Agent": "bench",
-        }
-        for number in range(accounts)
+        {"Cookie": cookie_header(number), "User-Agent": "bench"} for number in range(accounts)
     ]
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=None)
@@ -109,7 +111,7 @@ async def least(base: str, accounts: int) -> AsyncIterator[Get]:
 
 @asynccontextmanager
 async def plain_sessions(base: str, accounts: int) -> AsyncIterator[Get]:
-    """What most would write: one ClientSession per account, `.json()`."""
+    """Do as most would: one ClientSession per account, `.json()`."""
     urls = [base + endpoint.path for endpoint in GETS]
     async with AsyncExitStack() as stack:
         clients = []
@@ -145,17 +147,10 @@ async def plain_cookies(base: str, accounts: int) -> AsyncIterator[Get]:
 async def streams(base: str, accounts: int) -> AsyncIterator[Get]:
     """asyncio streams by hand, a pool of connections and no HTTP library: the floor."""
     url = URL(base)
-    requests = [
-        [
-            (
-                f"GET {endpoint.path} HTTP/1.1\r\nHost: {url.host}\r\n"
-                "Cookie: "
-                f"{'; '.join(f'{name}={value}' for name, value in cookies(number).items())}\r\n\r\n"
-            ).encode()
-            for endpoint in GETS
-        ]
-        for number in range(accounts)
-    ]
+    requests: list[list[bytes]] = []
+    for number in range(accounts):
+        rest = f"Host: {url.host}\r\nCookie: {cookie_header(number)}\r\n\r\n"
+        requests.append([f"GET {each.path} HTTP/1.1\r\n{rest}".encode() for each in GETS])
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def get(n: int) -> object:
@@ -176,13 +171,10 @@ async def streams(base: str, accounts: int) -> AsyncIterator[Get]:
 
 @asynccontextmanager
 async def httpx_client(name: str, base: str, accounts: int) -> AsyncIterator[Get]:
-    """httpx, or httpx2, which has the same interface."""
+    """Use httpx, or httpx2, which has the same interface."""
     httpx = importlib.import_module(name)
     urls = [base + endpoint.path for endpoint in GETS]
-    headers = [
-        {"Cookie": "; ".join(f"{k}={v}" for k, v in cookies(number).items())}
-        for number in range(accounts)
-    ]
+    headers = [{"Cookie": cookie_header(number)} for number in range(accounts)]
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=None)) as client:
 
         async def get(n: int) -> object:
@@ -260,8 +252,9 @@ async def round_of(get: Get, gets: int, in_flight: int) -> float:
 
 
 async def contestant(name: str, base: str, accounts: int) -> None:
-    """A process of one contestant: for each line with a number of GETs on standard input, a line
-    with a figure.
+    """Run one contestant in this process.
+
+    Each line on standard input is a number of GETs, and is answered with a line with a figure.
     """
     async with CONTESTANTS[name](base, accounts) as get:
         while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
@@ -311,8 +304,9 @@ def cpu_per_get(children: dict[str, Child], rounds: int) -> dict[str, list[float
 
 
 def ratio(figures: list[float], rivals: list[float]) -> float:
-    """The median of the rounds' ratios: what slows the machine for a while slows
-    both sides of one.
+    """Return the median of the rounds' ratios.
+
+    Whatever slows the machine for a while slows both sides of one round.
     """
     return statistics.median(one / other for one, other in zip(figures, rivals, strict=True))
 

@@ -1,6 +1,6 @@
-"""Whether accounts mix: `python -m benchmarks.isolation [--accounts 1000] [--calls 100000]`.
+"""A search for mixed-up accounts: `python -m benchmarks.isolation`.
 
-Loopback only.
+Its options are `[--accounts 1000] [--calls 100000]`. It talks over loopback only.
 """
 
 import argparse
@@ -22,11 +22,10 @@ def main() -> None:
     crowd = Crowd(options.accounts)
     started = time.perf_counter()
     asyncio.run(crowd.run(options.calls, at_once=200))
+    seconds = time.perf_counter() - started
     figures = ", ".join(f"{count} {name}" for name, count in crowd.outcomes.items())
-    print(
-        f"{options.calls} calls by {options.accounts} accounts in "
-        f"{time.perf_counter() - started:.0f} s: {figures}"
-    )
+    calls = f"{options.calls} calls by {options.accounts} accounts"
+    print(f"{calls} in {seconds:.0f} s: {figures}")
     print(f"{len(crowd.mixed_up)} mixed up", *crowd.mixed_up[:10], sep="\n  ")
     sys.exit(bool(crowd.mixed_up))
 

@@ -31,7 +31,9 @@ from bili_account_async import (
     fetch_snapshot,
 )
 from bili_account_async._seam import Seam
-from bili_account_async.limits import LocalLimiter, _Call, _Host
+from bili_account_async.limiting.calls import Call
+from bili_account_async.limiting.local import LocalLimiter
+from bili_account_async.limiting.queue import Queue
 from bili_account_async.sandbox import Sandbox
 
 WIDE = RateLimit(rate=1e9, burst=1_000_000)
@@ -70,10 +72,8 @@ def row(measure: str, figure: float, bar: str = "", form: str = ".2f") -> None:
 async def uncontended(rounds: int, number: int = 2_000) -> None:
     own = LocalLimiter(Limits(host=WIDE, account=WIDE), Seam())
     host, account = AsyncLimiter(1e9, 1), {"account": AsyncLimiter(1e9, 1)}
-    moving, fixed = (
-        MovingWindowRateLimiter(MemoryStorage()),
-        FixedWindowRateLimiter(MemoryStorage()),
-    )
+    moving = MovingWindowRateLimiter(MemoryStorage())
+    fixed = FixedWindowRateLimiter(MemoryStorage())
     often = rival_limits.RateLimitItemPerSecond(10**9)
 
     async def ours() -> None:
@@ -141,8 +141,9 @@ async def uncontended(rounds: int, number: int = 2_000) -> None:
 
 
 def violations(departures: Iterable[float], limit: RateLimit) -> int:
-    """How many departures end a window of some t seconds that holds more than burst + rate * t of
-    them.
+    """Count the departures that end a window with too many of them.
+
+    A window of t seconds may hold burst + rate * t.
     """
     found, lowest = 0, math.inf
     for number, at in enumerate(departures):
@@ -158,30 +159,31 @@ def virtual_grants(grants: int) -> None:
     """
     host_limit, account_limit = RateLimit(rate=100, burst=40), RateLimit(rate=0.6, burst=5)
     rng = Random(1)
-    host = _Host(Limits(host=host_limit, account=account_limit, concurrency=None), rng.random)
+    host = Queue(Limits(host=host_limit, account=account_limit, concurrency=None), rng.random)
     departures: list[float] = []
     own: dict[str, list[float]] = {f"account {number}": [] for number in range(200)}
     now, again = 0.0, list(own) * 2
 
-    def granted(call: _Call) -> None:
+    def granted(call: Call) -> None:
         again.append(call.account)
         if rng.random() < 0.02:
             host.leave(call, now)
         else:
             departures.append(now)
             own[call.account].append(now)
-            host.done(call, None, now)
+            host.release(call, None, now)
 
     started = time.process_time()
     while len(departures) < grants:
         while again:
-            call = _Call(host, again.pop(), math.inf, now)
-            if host.enter(call, now):
+            call = Call(host, again.pop(), now)
+            if host.enqueue(call, now):
                 granted(call)
         now = max(now, host.next_at())
         if now >= host.sweep_at:
             host.sweep(now)
-        for call in host.pump(now):
+        while call := host.candidate(now):
+            host.granted(call, now)
             granted(call)
     seconds = time.process_time() - started
     share = len(departures) / (host_limit.burst + host_limit.rate * now)
@@ -249,7 +251,7 @@ async def real_time(seconds: float) -> None:
 
 def memory(count: int = 100_000) -> None:
     names = [f"{number:09d}" for number in range(count)]
-    host = _Host(
+    host = Queue(
         Limits(host=None, account=RateLimit(rate=1, burst=12), concurrency=None), Random(1).random
     )
 
@@ -263,9 +265,9 @@ def memory(count: int = 100_000) -> None:
 
     def enter() -> None:
         for name in names:
-            call = _Call(host, name, 1.0, 0.0)
-            host.enter(call, 0.0)
-            host.done(call, None, 0.0)
+            call = Call(host, name, 0.0)
+            host.enqueue(call, 0.0)
+            host.release(call, None, 0.0)
 
     row("bytes a live key, beyond its name", size(enter), "<= 200", ".0f")
     row(
@@ -293,10 +295,10 @@ def curve(counts: Iterable[int], grants: int = 20_000) -> None:
         limits = Limits(
             host=RateLimit(rate=1000, burst=1), account=RateLimit(rate=900 / count, burst=2)
         )
-        host = _Host(limits, Random(1).random)
+        host = Queue(limits, Random(1).random)
         for _ in range(2):
             for number in range(count):
-                host.enter(_Call(host, f"{number:06d}", math.inf, 0.0), 0.0)
+                host.enqueue(Call(host, f"{number:06d}", 0.0), 0.0)
         now, done = 0.0, 0
         gc.disable()
         started = time.process_time()
@@ -304,18 +306,17 @@ def curve(counts: Iterable[int], grants: int = 20_000) -> None:
             now = max(now, host.next_at())
             if now >= host.sweep_at:
                 host.sweep_at = now + 1
-            for call in list(host.pump(now)):
-                host.done(call, None, now)
-                host.enter(_Call(host, call.account, math.inf, now), now)
+            while call := host.candidate(now):
+                host.granted(call, now)
+                host.release(call, None, now)
+                host.enqueue(Call(host, call.account, now), now)
                 done += 1
         micro = (time.process_time() - started) / done * 1e6
         gc.enable()
         least = least or micro
-        told = (
-            f"{count:,} accounts wait: a grant, its end and the next arrival ({micro:.1f} µs) "
-            "÷ with 1,000"
-        )
-        row(told, micro / least, f"log {math.log(count) / math.log(1000):.2f}")
+        work = f"a grant, its end and the next arrival ({micro:.1f} µs)"
+        bar = f"log {math.log(count) / math.log(1000):.2f}"
+        row(f"{count:,} accounts wait: {work} ÷ with 1,000", micro / least, bar)
 
 
 # --- a server with a limit of its own -------------------------------------------------------------
@@ -341,11 +342,8 @@ async def fleet(ratio: float, server_rate: float) -> None:
     seconds = time.perf_counter() - started
     finished = sum(8 - len(snapshot.failures) for snapshot in snapshots)
     late = [isinstance(event.outcome, RateLimited) for at, event in events if at > 2]
-    told = (
-        f"budget {ratio} x the server's: {finished} of 800 calls in {seconds:.0f} s, % of "
-        "them throttled after 2 s"
-    )
-    row(told, 100 * sum(late) / max(1, len(late)), "< 2")
+    calls = f"{finished} of 800 calls in {seconds:.0f} s, % of them throttled after 2 s"
+    row(f"budget {ratio} x the server's: {calls}", 100 * sum(late) / max(1, len(late)), "< 2")
 
 
 if __name__ == "__main__":

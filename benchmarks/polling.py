@@ -160,20 +160,14 @@ async def steady(accounts: int, hours: int) -> None:
         await asyncio.sleep(1.5 * INTERVAL)
         for _ in range(int(hours * 3600 / INTERVAL * 2) - 3):
             await asyncio.sleep(INTERVAL / 2)
-            lags.append(
-                poller.stats().lag_p99
-            )  # of the last 10,000 polls: all there were in half an interval
+            # Of the last 10,000 polls: all there were in half an interval.
+            lags.append(poller.stats().lag_p99)
         polls = poller.stats().polls
     seconds = time.process_time() - began
     what = f"{accounts:,} accounts every 10 min for {hours} h, one section, wide limits"
     row(f"{what}: lag p99, % of the interval", max(lags) / INTERVAL * 100, "<= 1", ".3f")
-    row(
-        f"  polls of an account, {min(pool.polls.values())} to "
-        f"{max(pool.polls.values())}; overlaps",
-        pool.overlaps,
-        "0",
-        "d",
-    )
+    least, most = min(pool.polls.values()), max(pool.polls.values())
+    row(f"  polls of an account, {least} to {most}; overlaps", pool.overlaps, "0", "d")
     row(
         f"  {polls:,} polls in {seconds:.0f} s of CPU: faster than real time by",
         hours * 3600 / seconds,
@@ -256,13 +250,12 @@ def token(number: int) -> Credential:
 async def memory(
     accounts: int, login_of: Callable[[int], Credential], tracked: bool, bar: int
 ) -> None:
-    """What an account takes besides its name and Credential, which are the program's, after two
-    polls.
+    """Measure the bytes that an account takes after two polls.
+
+    Its name and Credential are the program's, and do not count.
     """
-    logins, names = (
-        [login_of(number) for number in range(accounts)],
-        [f"account-{n}" for n in range(accounts)],
-    )
+    logins = [login_of(number) for number in range(accounts)]
+    names = [f"account-{number}" for number in range(accounts)]
     async with fleet([], WIDE_LIMITS, track_changes=tracked) as (poller, _):
         poller.add("first", login_of(accounts))
         await asyncio.sleep(INTERVAL)  # what all accounts share is there now
@@ -302,8 +295,9 @@ class CannedManager(SessionManager):
 
 
 async def own_cpu(rounds: int, accounts: int = 300) -> None:
-    """What the Poller adds to the snapshots: measured where they cost next to nothing, and set
-    against real ones.
+    """Measure the CPU time that the Poller adds to its snapshots.
+
+    It is measured where they cost next to nothing, and set against real ones.
     """
     costs: defaultdict[str, list[float]] = defaultdict(list)
     with server() as base:
@@ -401,26 +395,19 @@ async def real_time(accounts: int, seconds: float, rate: float = 100, burst: int
                         complete += isinstance(event, SnapshotTaken) and event.snapshot.complete
             except TimeoutError:
                 pass
-            lasted, requests, stats = (
-                time.perf_counter() - began,
-                len(sandbox.requests),
-                poller.stats(),
-            )
+            lasted = time.perf_counter() - began
+            requests, stats = len(sandbox.requests), poller.stats()
     overlaps = sum(overlapping(spans) for spans in calls.values())
     what = f"{accounts} sandbox accounts in real time, {lasted:.0f} s at {rate:.0f} calls a second"
     row(f"{what}: of the budget used, %", 100 * requests / (burst + rate * lasted), ">= 99", ".2f")
-    row(
-        f"  {stats.polls} polls, {stats.failures} failed, {stats.polls - complete} "
-        "incomplete; overlaps",
-        overlaps,
-        "0",
-        "d",
-    )
+    counts = f"{stats.polls} polls, {stats.failures} failed, {stats.polls - complete} incomplete"
+    row(f"  {counts}; overlaps", overlaps, "0", "d")
 
 
 def overlapping(spans: list[tuple[float, float]]) -> int:
-    """How many polls asked before the poll before them had its last answer; a poll
-    is eight calls.
+    """Count the polls that asked before the one before them had its last answer.
+
+    A poll is eight calls.
     """
     polls = [spans[at : at + 8] for at in range(0, len(spans), 8)]
     return sum(

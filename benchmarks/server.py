@@ -10,6 +10,12 @@ import sys
 
 from bili_account_async import ENDPOINTS
 
+HEAD = (
+    b"HTTP/1.1 200 OK\r\n"
+    b"Content-Type: application/json; charset=utf-8\r\n"
+    b"Content-Length: %d\r\n"
+    b"\r\n"
+)
 SAMPLES = pathlib.Path(__file__).parent.parent / "tests" / "samples"
 
 
@@ -19,11 +25,7 @@ def replies() -> dict[bytes, bytes]:
     for name, endpoint in ENDPOINTS.items():
         if endpoint.method == "GET":
             body = (SAMPLES / f"{name}.json").read_bytes()
-            head = (
-                b"HTTP/1.1 200 OK\r\nContent-Type: application/json; "
-                b"charset=utf-8\r\nContent-Length: %d\r\n\r\n"
-            )
-            found[endpoint.path.encode()] = head % len(body) + body
+            found[endpoint.path.encode()] = HEAD % len(body) + body
     return found
 
 

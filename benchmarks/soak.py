@@ -103,9 +103,8 @@ async def serve_for_ever(share: float) -> None:
 
     async with serve(script) as server:
         print(server.port, flush=True)
-        await asyncio.get_running_loop().run_in_executor(
-            None, sys.stdin.read
-        )  # until the parent closes it
+        # Until the parent closes it.
+        await asyncio.to_thread(sys.stdin.read)
 
 
 # --- the client -----------------------------------------------------------------------------------
@@ -235,22 +234,15 @@ def report(run: Soak, seconds: float) -> bool:
     for name, column in (("descriptors", 2), ("tasks", 3)):
         values = [sample[column] for sample in judged]
         print(f"{name}: {min(values)} to {max(values)}, {values[0]} first, {values[-1]} last")
-    told = (
-        f"{lows[0][0] / 1024:.1f} MB first, {lows[-1][0] / 1024:.1f} MB last, {slope:+.0f} KB/min"
-    )
-    print(
-        "lows of the resident size: "
-        f"{told}{'' if long_enough else f', not judged in less than {JUDGED_FROM:.0f} s'}"
-    )
+    first, last = lows[0][0] / 1024, lows[-1][0] / 1024
+    figures = f"{first:.1f} MB first, {last:.1f} MB last, {slope:+.0f} KB/min"
+    unjudged = "" if long_enough else f", not judged in less than {JUDGED_FROM:.0f} s"
+    print(f"lows of the resident size: {figures}{unjudged}")
     print(f"{len(run.wrong)} wrong records", *run.wrong[:5], sep="\n  ")
     print(f"{len(run.unexpected)} unexpected exceptions", *run.unexpected[:5], sep="\n  ")
     print("afterwards nothing was left" if run.ended else "afterwards something WAS LEFT")
-    return (
-        not run.wrong
-        and not run.unexpected
-        and run.ended
-        and (slope < SLOPE_MAX or not long_enough)
-    )
+    flat = slope < SLOPE_MAX or not long_enough
+    return flat and run.ended and not run.wrong and not run.unexpected
 
 
 def give_back() -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._problem import Problem, problem
+    from .cache import Cache, CachedSession, Seen
     from .call import CallEvent, Reply, RequestEvent
     from .credential import Credential
     from .endpoints import (
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
         TransportError,
     )
     from .hosts import Hosts
-    from .limits import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
+    from .limiting.types import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
     from .polling import (
         THRIFTY,
         AccountExpired,
@@ -113,6 +115,8 @@ __all__ = [
     "Auth",
     "BiliError",
     "BindingInfo",
+    "Cache",
+    "CachedSession",
     "CallEvent",
     "CardType",
     "Change",
@@ -143,6 +147,7 @@ __all__ = [
     "PollFailed",
     "Poller",
     "PollerStats",
+    "Problem",
     "ProtocolError",
     "RateLimit",
     "RateLimited",
@@ -157,6 +162,7 @@ __all__ = [
     "SchemaError",
     "ScopeState",
     "SecurityInfo",
+    "Seen",
     "SensitiveSign",
     "Session",
     "SessionManager",
@@ -186,12 +192,14 @@ __all__ = [
     "get_security_info",
     "get_vip_info",
     "open_session",
+    "problem",
     "structure",
     "unstructure",
     "update_sign",
 ]
 
 _MODULES = {
+    "cache": "Cache CachedSession Seen",
     "call": "CallEvent Reply RequestEvent",
     "credential": "Credential",
     "endpoints": (
@@ -205,11 +213,12 @@ _MODULES = {
         "SchemaError SensitiveSign SignTooLong TransportError"
     ),
     "hosts": "Hosts",
-    "limits": "HostState Limiter Limits Permit RateLimit ScopeState",
+    "limiting.types": "HostState Limiter Limits Permit RateLimit ScopeState",
     "polling": (
         "AccountExpired AccountParked AccountState AccountStatus Changed MemoryStore "
         "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken THRIFTY"
     ),
+    "_problem": "Problem problem",
     "records": (
         "AccountInfo BindingInfo CardType ChinaTime CoinLog CoinLogEntry DailyRewards IsoDay "
         "OtherSecurity PasswordLevel PasswordSafety RealnameApplication "

@@ -1,7 +1,9 @@
 """Deadlines that cost next to nothing: calls that end within the same 1/64 s share one timer.
 
-An `asyncio.timeout` per call takes 12 to 29 % of the least that a GET through aiohttp costs.
-A timer lives no longer than the last call that needs it, however far away its time is.
+An `asyncio.timeout` per call takes 12 to 29 % of the least that a GET through aiohttp costs. A
+timer lives no longer than the last call that needs it, however far away its time is.
+
+A deadline bounds one attempt, not a call: `call.py` knows how much of the call's time is left.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from types import TracebackType
 from ._seam import Seam
 
 _GRAIN = 64.0
-"""Deadlines a second."""
+"""Times a second at which deadlines of a second or more fall due, rounded up to the next one."""
 
 
 class Deadlines:
@@ -24,7 +26,7 @@ class Deadlines:
     def __init__(self, seam: Seam) -> None:
         self._loop = seam.loop
         self._now = seam.loop.time
-        self._due: dict[float, _Due] = {}
+        self._due: dict[float, _Due] = {}  # by the loop's time at which each fires
 
     def after(self, seconds: float) -> Deadline:
         """Return a context that cancels the current task after `seconds`.
@@ -87,7 +89,7 @@ class Deadline:
     due: _Due
     task: asyncio.Task[object]
     cancelling: int
-    """How many requests to cancel the task were pending before this deadline began."""
+    """The number of requests to cancel the task that were pending when this deadline began."""
     expired: bool
     """True after the body if this deadline, and nobody else, ended it."""
 

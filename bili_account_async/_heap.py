@@ -69,7 +69,7 @@ class LazyHeap(Generic[T]):
         return item
 
     def note_dead(self) -> None:
-        """Count a place that was left, and clear such away once they are the most."""
+        """Note a place that was left, and clear such away once they are the most."""
         self._dead += 1
         if self._dead > len(self) + _SLACK:
             self._entries = [entry for entry in self._entries if entry[2].item is not None]

@@ -55,17 +55,19 @@ _LOGIN_PARTS = Annotated[
 
 
 def record_schema(cls: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-    """Return the schema of a record, a snapshot or an enum: read from an instance or from what JSON
-    holds by `structure`, written by `unstructure`, both under the API's own names.
+    """Return the schema of a record, a snapshot or an enum.
+
+    It is read from an instance or from what JSON holds by `structure`, and written by
+    `unstructure`, both under the API's own names.
     """
     wire = type(unstructure(_sample(cls)))
-    taken, written = (
-        handler.generate_schema(_json_type(cls, wire, inner))
-        for inner in (_taken_type, _written_type)
-    )
+    accepted = handler.generate_schema(_json_type(cls, wire, _input_type))
+    written = handler.generate_schema(_json_type(cls, wire, _output_type))
+    read = partial(_read, cls)
+    vars(read)["__name__"] = cls.__name__  # the name that a union's errors show
     return cs.no_info_plain_validator_function(
-        partial(_read, cls),
-        json_schema_input_schema=taken,
+        read,
+        json_schema_input_schema=accepted,
         serialization=cs.plain_serializer_function_ser_schema(unstructure, return_schema=written),
     )
 
@@ -79,14 +81,14 @@ def _read(cls: Any, value: Any) -> Any:
         problem = error
     kind = PydanticCustomError("schema_error", f"expected {problem.expected}, got {problem.got}")
     steps = re.findall(r"\[(\d+)\]|([^.\[]+)", problem.path)
-    place = tuple(int(index) if index else name for index, name in steps)
-    details = InitErrorDetails(type=kind, loc=place, input=_at(place, value))
+    location = tuple(int(index) if index else name for index, name in steps)
+    details = InitErrorDetails(type=kind, loc=location, input=_input_at(location, value))
     raise ValidationError.from_exception_data(cls.__name__, [details])
 
 
-def _at(place: tuple[int | str, ...], value: Any) -> Any:
-    """Return what stands at `place`; where nothing does, what should have held it."""
-    for step in place:
+def _input_at(location: tuple[int | str, ...], value: Any) -> Any:
+    """Return the value at `location`; where there is none, the value that should have held it."""
+    for step in location:
         try:
             value = value[step]
         except (KeyError, IndexError, TypeError):
@@ -95,8 +97,10 @@ def _at(place: tuple[int | str, ...], value: Any) -> Any:
 
 
 def credential_schema(handler: GetCoreSchemaHandler) -> CoreSchema:
-    """Return the schema of a Credential: read from an instance, from a text by `Credential.parse`,
-    from a mapping by `Credential.from_cookies`; a mask in JSON, itself in a dump to Python.
+    """Return the schema of a Credential.
+
+    It is read from an instance, from a text by `Credential.parse`, or from a mapping by
+    `Credential.from_cookies`. In JSON it is a mask, in a dump to Python itself.
     """
     return cs.no_info_plain_validator_function(
         _read_login,
@@ -125,38 +129,38 @@ def _read_login(value: Any) -> Credential:
 
 
 @cache
-def _written_type(cls: Any) -> Any:
+def _output_type(cls: Any) -> Any:
     """Return the typed dict that `unstructure` makes of `cls`."""
     sample = _sample(cls)
     kinds = {
-        name: kind | None if _written_as_null(sample, field) else kind
-        for field, name, kind in _places(sample, _written_type)
+        name: kind | None if _may_be_null(sample, field) else kind
+        for field, name, kind in _json_fields(sample, _output_type)
     }
     return _typed_dict(cls, cls.__name__, kinds)
 
 
 @cache
-def _taken_type(cls: Any) -> Any:
+def _input_type(cls: Any) -> Any:
     """Return the typed dict that `structure` makes a `cls` of: it may lack fields, or hold null."""
     sample = _sample(cls)
     kinds: dict[str, Any] = {}
-    for _, name, kind in _places(sample, _taken_type):
+    for _, name, kind in _json_fields(sample, _input_type):
         wire = unstructure(sample)
-        kinds[name] = kind | None if _is_taken(cls, wire | {name: None}) else kind
+        kinds[name] = kind | None if _is_accepted(cls, wire | {name: None}) else kind
         del wire[name]
-        if _is_taken(cls, wire):
+        if _is_accepted(cls, wire):
             kinds[name] = NotRequired[kinds[name]]
     return _typed_dict(cls, f"{cls.__name__}Input", kinds)
 
 
 def _typed_dict(cls: Any, name: str, kinds: dict[str, Any]) -> Any:
     make: Any = TypedDict  # in mypy's eyes a form that takes literals only
-    made = make(name, kinds)
-    made.__module__, made.__doc__ = cls.__module__, cls.__doc__
-    return made
+    typed_dict = make(name, kinds)
+    typed_dict.__module__, typed_dict.__doc__ = cls.__module__, cls.__doc__
+    return typed_dict
 
 
-def _places(sample: Any, inner: Any) -> Iterator[tuple[attrs.Attribute[Any], str, Any]]:
+def _json_fields(sample: Any, inner: Any) -> Iterator[tuple[attrs.Attribute[Any], str, Any]]:
     """Yield each field, its name in the API and its JSON's type; `inner` makes those of records."""
     fields = attrs.fields(type(sample))
     for field, (name, value) in zip(fields, unstructure(sample).items(), strict=True):
@@ -173,13 +177,15 @@ def _json_type(kind: Any, wire: Any, inner: Any) -> Any:
     if get_origin(kind) in (tuple, frozenset):
         item = get_args(kind)[0]
         return list[_json_type(item, item, inner)]  # type: ignore[misc]
+    if wire is dict:
+        return dict[str, Any]
     if issubclass(kind, Enum):
         known = ", ".join(f"{member.value} {member.name}" for member in kind)
         about = f"{kind.__name__}: {known}; the server may send others."
         return Annotated[wire, Field(description=about, examples=[m.value for m in kind])]
     if kind is Decimal:  # an int where it came as one
         return Annotated[Any, WithJsonSchema({"type": "number"})]
-    return dict[str, Any] if wire is dict else wire
+    return wire
 
 
 def _bare(kind: Any) -> Any:
@@ -202,13 +208,13 @@ def _sample(kind: Any) -> Any:
     return _SAMPLES[get_origin(kind) or kind]
 
 
-def _written_as_null(sample: Any, field: attrs.Attribute[Any]) -> bool:
+def _may_be_null(sample: Any, field: attrs.Attribute[Any]) -> bool:
     if NoneType not in get_args(field.type):
         return False
     return None in unstructure(attrs.evolve(sample, **{field.name: None})).values()
 
 
-def _is_taken(cls: Any, wire: Any) -> bool:
+def _is_accepted(cls: Any, wire: Any) -> bool:
     try:
         structure(cls, wire)
     except SchemaError:

@@ -6,6 +6,7 @@ Private: tests run a virtual event loop, or give the manager another `Seam`.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
@@ -42,6 +43,28 @@ def checked_seconds(name: str, value: object, *, most: float = LONGEST) -> float
 
     Raises `ValueError`, naming the option, for anything but a number above 0 and up to `most`.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+    seconds = _number(value)
+    if not 0 < seconds <= most:
         raise ValueError(f"{name}: expected seconds > 0 and at most {most:.3g}, got {value!r}")
-    return float(value)
+    return seconds
+
+
+def checked_wait(name: str, value: object) -> float:
+    """Return `value` as a float; infinity is no bound.
+
+    Raises `ValueError`, naming the option, for anything but a number of 0 or more.
+    """
+    seconds = _number(value)
+    if not seconds >= 0:
+        raise ValueError(f"{name}: expected seconds >= 0, got {value!r}")
+    return seconds
+
+
+def _number(value: object) -> float:
+    """Return `value` as a float, NaN for what is no number or an int that no float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan

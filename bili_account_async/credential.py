@@ -1,9 +1,9 @@
-"""The owner's credential, the ways to read one, and how its secrets are kept out of everything that
-is shown.
+"""The owner's credential, the ways to read one, and the guards that keep its secrets unseen.
 
 What people paste is read in `intake.py`; nothing here talks to a server. Every function that meets
 a secret and fails drops its own references to it before it raises, so that a traceback with local
-variables shows none.
+variables shows none. That is why the readers below return their refusal as a text, and why each
+public one says `del` before it hands that text to `_unwrap`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from .errors import CredentialError
 from .intake import Cookie, Parts, choose, clean, is_login, read
 
 _UNSAFE = re.compile(r'[^\x21-\x7e]|[;"\\]')
+"""A character that no cookie value can hold (RFC 6265), or that would end it or the header.
+
+A comma is no cookie character either, and browsers send it all the same: see `sessdata`.
+"""
 _UNSAFE_NAMES = {
     "\r": "CR",
     "\n": "LF",
@@ -35,17 +39,23 @@ _UNSAFE_NAMES = {
     "\\": "a backslash",
 }
 _MID_END = 10**19
+"""The first number of more than 19 digits, the most that a mid of 64 bits can have."""
 # The last one is JavaScript's encodeURIComponent, which is how a browser writes SESSDATA.
-_SPELLERS = (str, quote, quote_plus, partial(quote, safe=""), partial(quote, safe="!'()*"))
+_ENCODINGS = (str, quote, quote_plus, partial(quote, safe=""), partial(quote, safe="!'()*"))
 _FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
+"""Lower case for ASCII alone: `str.lower` may change the length of a text, and so its places."""
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ENVIRONMENT = ("BILI_SESSDATA", "BILI_DEDE_USER_ID", "BILI_JCT")
+"""The variables that together are one way to give a login."""
 
 
 @attrs.frozen(init=False, repr=False)
 class Credential:
-    """A cookie (`sessdata` with, if known, `dede_user_id` and `bili_jct`) or an app token
-    (`access_key`).
+    """The login of one account: a browser's cookie or an app's token, never both.
+
+    A cookie is `sessdata` with, if known, `dede_user_id` (coin exp and security info need it) and
+    `bili_jct` (sign update needs it). A token is `access_key`; it opens neither coin exp nor VIP
+    info.
 
     Raises `CredentialError`, naming the part, for neither or both, and for a value that no cookie
     can hold. It shows no secret in `repr` and refuses to pickle: hand a name to the other process,
@@ -93,16 +103,17 @@ class Credential:
 
     @staticmethod
     def parse(text: str) -> Credential:
-        """Read what people have in the clipboard: a Cookie header, "Copy as cURL", cookies exported
-        as JSON or cookies.txt, `access_key=…`, or a SESSDATA alone.
+        """Read the login in what people have in the clipboard, whatever its format.
 
-        Only cookies of bilibili.com count, and of them those that a credential holds. White space
-        and quotes around a value are no part of it. Raises `CredentialError` for what is not
-        recognised, damaged or ambiguous: it says what was seen, never a value, and what to do.
+        That may be a Cookie header, "Copy as cURL", cookies exported as JSON or cookies.txt,
+        `access_key=…`, or a SESSDATA alone. Only cookies of bilibili.com count, and of them those
+        that a credential holds. White space and quotes around a value are no part of it. Raises
+        `CredentialError` for what is not recognised, damaged or ambiguous: it says what was seen,
+        never a value, and what to do.
         """
-        made = _parsed(text)
+        result = _parsed(text)
         del text
-        return _made(made)
+        return _unwrap(result)
 
     @staticmethod
     def from_file(path: str | os.PathLike[str]) -> Credential:
@@ -110,47 +121,50 @@ class Credential:
 
         Raises `OSError` when the file can't be read, `CredentialError` when it holds no login.
         """
-        made = _from_file(path)
+        result = _from_file(path)
         del path
-        return _made(made)
+        return _unwrap(result)
 
     @staticmethod
     def from_cookies(cookies: Mapping[str, Any]) -> Credential:
         """Read the login among names and values: `{"SESSDATA": "…", "DedeUserID": 293793435}`."""
-        made = _from_cookies(cookies)
+        result = _from_cookies(cookies)
         del cookies
-        return _made(made)
+        return _unwrap(result)
 
     @staticmethod
     def from_cookie_header(header: str) -> Credential:
         """Read `SESSDATA=…; DedeUserID=…; bili_jct=…`; the same as `parse`."""
-        made = _parsed(header)
+        result = _parsed(header)
         del header
-        return _made(made)
+        return _unwrap(result)
 
     @staticmethod
     def from_cookies_txt(path: str | os.PathLike[str]) -> Credential:
         """Read a browser's exported cookies (Netscape format); the same as `from_file`."""
-        made = _from_file(path)
+        result = _from_file(path)
         del path
-        return _made(made)
+        return _unwrap(result)
 
     @staticmethod
     def from_env(environ: Mapping[str, str] | None = None) -> Credential:
-        """Read `BILI_COOKIE`, which may hold all that `parse` takes, or `BILI_SESSDATA` with
-        `BILI_DEDE_USER_ID` and `BILI_JCT`, or `BILI_ACCESS_KEY`.
+        """Read the login in the environment's variables.
 
-        An empty variable counts as unset. Two ways at once are a `CredentialError`, and so is none.
+        They are `BILI_COOKIE`, which may hold all that `parse` takes, or `BILI_SESSDATA` with
+        `BILI_DEDE_USER_ID` and `BILI_JCT`, or `BILI_ACCESS_KEY`. An empty variable counts as unset.
+        Two ways at once are a `CredentialError`, and so is none.
         """
         # `help` would show os.environ if it were the default itself.
-        made = _from_environ(os.environ if environ is None else environ)
+        result = _from_environ(os.environ if environ is None else environ)
         del environ
-        return _made(made)
+        return _unwrap(result)
 
     @property
     def expires_at(self) -> datetime | None:
-        """Return when the login ends, as SESSDATA's second part tells it (aware, UTC), or None if
-        it tells none.
+        """The end of the login (aware, UTC), or None if the cookie does not tell it.
+
+        SESSDATA has three parts with commas between them, and the second of them is the end in
+        seconds since 1970. The server may end a login earlier, as when the password changes.
         """
         second = [*unquote(self.sessdata or "").split(","), ""][1]
         if not re.fullmatch("[0-9]{1,11}", second):
@@ -159,25 +173,35 @@ class Credential:
 
     @property
     def account_key(self) -> str:
-        """Return what tells accounts apart without a secret: the mid, else a digest of it."""
+        """The name under which this account is counted: its mid, else a digest of its secret.
+
+        The digest is of 48 bits: enough to tell a fleet's accounts apart, and no way back to the
+        secret. Two handles of one login have one name, and so one budget.
+        """
         if self.dede_user_id:
             return str(self.dede_user_id)
         secret = self.sessdata or self.access_key or ""
         return "#" + blake2b(secret.encode(), digest_size=6).hexdigest()
 
-    def redact(self, text: str) -> str:
-        """Return `text` with this credential's secrets made `***`, however they are spelled: plain,
-        percent-encoded or decoded, in any case.
+    @property
+    def secret_digest(self) -> str:
+        """Return a digest of the secret, which tells logins apart, whatever mid they claim."""
+        secret = self.sessdata or self.access_key or ""
+        return blake2b(secret.encode(), digest_size=16).hexdigest()
 
-        Spellings that overlap or touch become one mask, so that no rest of one stays.
+    def redact(self, text: str) -> str:
+        """Return `text` with this credential's secrets made `***`, however they are encoded.
+
+        They are found plain, percent-encoded or decoded, in any case. Those that overlap or touch
+        become one mask, so that no rest of one stays.
         """
         folded = text.translate(_FOLD)  # of the same length: its places are those of the text
         hidden = bytearray(len(text))
-        for spelling in self._spellings():
-            at = folded.find(spelling)
+        for secret in self._encoded_secrets():
+            at = folded.find(secret)
             while at >= 0:
-                hidden[at : at + len(spelling)] = b"*" * len(spelling)
-                at = folded.find(spelling, at + 1)
+                hidden[at : at + len(secret)] = b"*" * len(secret)
+                at = folded.find(secret, at + 1)
         kept: list[str] = []
         end = 0
         for mask in re.finditer(rb"\*+", hidden):
@@ -185,10 +209,11 @@ class Credential:
             end = mask.end()
         return "".join(kept) + text[end:]
 
-    def _spellings(self) -> set[str]:
+    def _encoded_secrets(self) -> set[str]:
+        """Return each secret in every encoding in which a server may echo it, in lower case."""
         secrets = filter(None, (self.sessdata, self.bili_jct, self.access_key))
         forms = (form for secret in secrets for form in (secret, unquote(secret)))
-        return {spell(form).translate(_FOLD) for form in forms for spell in _SPELLERS}
+        return {encode(form).translate(_FOLD) for form in forms for encode in _ENCODINGS}
 
     def __rich_repr__(self) -> Iterator[tuple[str, object]]:
         """Yield the parts that are there, the secrets masked: what `repr` and rich show."""
@@ -236,6 +261,7 @@ class Credential:
 
 
 def _problem(part: str, value: object) -> str | None:
+    """Return what is wrong with a text part, by the place in it and never by its value."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -255,16 +281,15 @@ def _mid_problem(value: object) -> str | None:
         return None
     if type(value) is not int:
         return f"dede_user_id: expected int, got {type(value).__name__}"
-    return (
-        None
-        if 0 <= value < _MID_END
-        else "dede_user_id: expected a positive number of at most 19 digits"
-    )
+    if 0 <= value < _MID_END:
+        return None
+    return "dede_user_id: expected a positive number of at most 19 digits"
 
 
 def _kind_problem(
     sessdata: object, mid: object, bili_jct: object, access_key: object
 ) -> str | None:
+    """Return what is wrong with the parts together: a login is a cookie or a token."""
     if access_key is not None and (sessdata is not None or bili_jct is not None or mid):
         return "access_key: is a login of its own, and can't be combined with a cookie's parts"
     if access_key is None and sessdata is None:
@@ -272,15 +297,17 @@ def _kind_problem(
     return None
 
 
-def _made(made: Credential | str) -> Credential:
-    if isinstance(made, str):
-        raise CredentialError(made)
-    return made
+def _unwrap(result: Credential | str) -> Credential:
+    """Return the credential, or raise `CredentialError` for a text: by then its source is gone."""
+    if isinstance(result, str):
+        raise CredentialError(result)
+    return result
 
 
 def _build(parts: Parts | str) -> Credential | str:
-    """Return the credential of these parts, or what is wrong with them; nothing is raised, so that
-    no traceback holds them.
+    """Return the credential of these parts, or what is wrong with them.
+
+    Nothing is raised, so that no traceback holds the parts.
     """
     if isinstance(parts, str):
         return parts
@@ -315,8 +342,8 @@ def _from_file(path: str | os.PathLike[str]) -> Credential | str:
     with open(path, "rb") as file:
         content = file.read()
     encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
-    made = _parsed(content.decode(encoding, "replace"))
-    return f"{name}: {made}" if isinstance(made, str) else made
+    result = _parsed(content.decode(encoding, "replace"))
+    return f"{name}: {result}" if isinstance(result, str) else result
 
 
 def _from_environ(environ: Mapping[str, str]) -> Credential | str:
@@ -331,5 +358,5 @@ def _from_environ(environ: Mapping[str, str]) -> Credential | str:
     if parts and "BILI_SESSDATA" not in texts:
         return f"{ways[0]} is set, but BILI_SESSDATA is not"
     cookie = texts.get("BILI_COOKIE")
-    made = _parsed(cookie) if cookie else _from_cookies(texts)
-    return f"{ways[0]}: {made}" if isinstance(made, str) else made
+    result = _parsed(cookie) if cookie else _from_cookies(texts)
+    return f"{ways[0]}: {result}" if isinstance(result, str) else result

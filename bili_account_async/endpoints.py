@@ -1,8 +1,7 @@
-"""The nine endpoints: each is declared once, as data in `ENDPOINTS`, and has a coroutine of one
-line.
+"""The nine endpoints: each is data, declared once in `ENDPOINTS`, with a coroutine of one line.
 
-What varies between endpoints stands here and nowhere else; how a call is made is `session.py`'s
-business.
+Everything that varies between endpoints stands here and nowhere else; the way of a call, which is
+the same for all, is `call.py`'s business.
 """
 
 from __future__ import annotations
@@ -39,9 +38,8 @@ _NO_SIGN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 def _one_of(*allowed: object) -> Any:
     def check(owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value not in allowed:
-            raise ValueError(
-                f"{attribute.name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}"
-            )
+            choices = ", ".join(map(repr, allowed))
+            raise ValueError(f"{attribute.name}: expected one of {choices}, got {value!r}")
 
     return check
 
@@ -52,11 +50,10 @@ def _parts(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 @attrs.frozen
 class Auth:
-    """The credential parts that an endpoint needs: `cookie` names those of a cookie, `access_key`
-    says if a token will do.
+    """The credential parts that an endpoint needs.
 
-    A POST whose `cookie` names `bili_jct` sends it as the form field `csrf`, which is how the API
-    checks it.
+    `cookie` names those of a cookie, `access_key` says if a token will do. A POST whose `cookie`
+    names `bili_jct` sends it as the form field `csrf`, which is how the API checks it.
     """
 
     cookie: tuple[Part, ...] = attrs.field(
@@ -75,11 +72,7 @@ class Auth:
 
 
 def _check_path(owner: object, attribute: object, value: str) -> None:
-    if (
-        not value.startswith("/")
-        or value.startswith("//")
-        or any(c in value or not c for c in "?#\\ \r\n\t")
-    ):
+    if not isinstance(value, str) or not re.fullmatch(r"/(?!/)[^?#\\ \r\n\t]*", value):
         raise ValueError(f"path: expected '/…' without query or fragment, got {value!r}")
 
 
@@ -97,7 +90,7 @@ class Endpoint(Generic[T_co]):
     failure, a POST only when nothing of it left this machine.
     """
 
-    name: str
+    name: str = attrs.field(validator=attrs.validators.instance_of(str))
     method: Literal["GET", "POST"] = attrs.field(validator=_one_of("GET", "POST"))
     host: HostName = attrs.field(validator=_one_of("api", "www", "passport"))
     path: str = attrs.field(validator=_check_path)
@@ -107,8 +100,9 @@ class Endpoint(Generic[T_co]):
 
 
 class Session(Protocol):
-    """What the coroutines need of a session, so that a wrapper can stand in for an
-    `AccountSession`.
+    """The part of a session that the coroutines need.
+
+    A wrapper that has it (a cache, a recorder, a test's fake) stands in for an `AccountSession`.
     """
 
     async def call(
@@ -179,23 +173,19 @@ _UPDATE_SIGN = Endpoint(
 )
 _CLEAR_SIGN = attrs.evolve(_UPDATE_SIGN, name="clear_sign")
 
-ENDPOINTS: Mapping[str, Endpoint[Any]] = MappingProxyType(
-    {
-        endpoint.name: endpoint
-        for endpoint in (
-            _ACCOUNT_INFO,
-            _DAILY_REWARDS,
-            _COIN_EXP,
-            _VIP_INFO,
-            _SECURITY_INFO,
-            _REALNAME_STATUS,
-            _REALNAME_APPLICATION,
-            _COIN_LOG,
-            _UPDATE_SIGN,
-            _CLEAR_SIGN,
-        )
-    }
+_ALL: tuple[Endpoint[Any], ...] = (
+    _ACCOUNT_INFO,
+    _DAILY_REWARDS,
+    _COIN_EXP,
+    _VIP_INFO,
+    _SECURITY_INFO,
+    _REALNAME_STATUS,
+    _REALNAME_APPLICATION,
+    _COIN_LOG,
+    _UPDATE_SIGN,
+    _CLEAR_SIGN,
 )
+ENDPOINTS: Mapping[str, Endpoint[Any]] = MappingProxyType({each.name: each for each in _ALL})
 """Each coroutine's name and its `Endpoint`."""
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 Scope = Literal["host", "account", "local"]
-"""How far a limit reaches: all of a host, one account on it, or our own `max_wait`."""
+"""The reach of a limit: all of a host, one account on it, or our own `max_wait`."""
 
 
 def _revive(cls: type[BiliError], args: tuple[object, ...], state: dict[str, object]) -> BiliError:
@@ -38,6 +38,9 @@ class BiliError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revive, (type(self), self.args, self._state())
+
+    def __copy__(self) -> BiliError:
+        return _revive(type(self), self.args, self.__dict__.copy())
 
     def _state(self) -> dict[str, object]:
         """Return the attributes that a pickle takes along."""
@@ -152,7 +155,7 @@ class RateLimited(BiliError):
         One refusal is told to many calls. Each of them needs an error of its own: a shared one
         would collect the frames of all, and keep them alive for as long as the limiter keeps it.
         """
-        said: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "scope": self.scope,
             "status": self.status,
             "code": self.code,
@@ -160,7 +163,7 @@ class RateLimited(BiliError):
             "retry_after": self.retry_after,
             "endpoint": self.endpoint,
         }
-        return RateLimited(**said | differing)
+        return RateLimited(**arguments | differing)
 
 
 class ApiError(BiliError):
@@ -173,8 +176,8 @@ class ApiError(BiliError):
 
     def __init__(self, message: str = "", *, code: int, endpoint: str | None = None) -> None:
         advice = f" ({self._advice})" if self._advice else ""
-        said = f"code {code}: {message}" if code else message  # 0: nothing was sent
-        super().__init__(said + advice, endpoint=endpoint)
+        text = f"code {code}: {message}" if code else message  # 0: nothing was sent
+        super().__init__(text + advice, endpoint=endpoint)
         self.code = code
         self.message = message
 
@@ -217,7 +220,7 @@ class SchemaError(BiliError):
     """Reply data of another shape than documented. `bili-account doctor` makes a report of it."""
 
     path: str = ""
-    """Where: `data.account_safe.pwd_level`, `data.list[4].time`."""
+    """The place in the reply: `data.account_safe.pwd_level`, `data.list[4].time`."""
     expected: str = ""
     got: str = ""
     """The type that came, with the value only for numbers and bools."""

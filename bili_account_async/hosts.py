@@ -10,6 +10,9 @@ from yarl import URL
 
 from .endpoints import HostName
 
+_EXPECTED = (
+    "expected 'https://host' ('http' only for loopback) without user info, path, query or fragment"
+)
 HOST_NAMES: tuple[HostName, ...] = ("api", "www", "passport")
 
 
@@ -43,11 +46,6 @@ def _base_url(value: str, attribute: attrs.Attribute[str]) -> str:
     if url.scheme == "http" and not is_loopback(url.host or ""):
         raise ValueError(f"{attribute.name}: {_EXPECTED}, got http://{url.host}")
     return str(url.origin())
-
-
-_EXPECTED = (
-    "expected 'https://host' ('http' only for loopback) without user info, path, query or fragment"
-)
 
 
 def _base(default: str) -> Any:

@@ -1,9 +1,9 @@
-"""What the endpoints return: attrs records and open enums. No parsing here: `structuring` reads
-these classes.
+"""The endpoints' results: attrs records and open enums.
 
-Records are frozen, slotted, keyword-only, hashable and picklable. A field carries the API's name,
-except where `api_name` gives another. A field whose JSON form differs from its Python type has one
-of the `Annotated` types below.
+No parsing here: `structuring` reads these classes, and knows from them how the wire looks. Records
+are frozen, slotted, keyword-only, hashable and picklable. A field carries the API's name, except
+where `api_name` gives another. A field whose JSON form differs from its Python type has one of the
+`Annotated` types below.
 """
 
 from collections.abc import Iterable
@@ -31,14 +31,14 @@ def api_name(name: str) -> Any:
     return attrs.field(metadata={"wire": name})
 
 
-# Metadata of a field that the API may leave out, or send as null, where it is empty: what it reads
-# as then. It is no default: who makes a record in Python gives every field.
+# Metadata of a field that the API may leave out, or send as null, where it is empty: the value that
+# it reads as then. It is no default: who makes a record in Python gives every field.
 _ABSENT_IS_EMPTY = {"absent": ""}
 _ABSENT_IS_NONE = {"absent": None}
 
 
 class _OpenEnumType(EnumType):
-    """Judges the type before the value: `True` and `1.0` equal 1, and still are no `VipStatus`."""
+    """A type of enums that judges a value's type first: `True` and `1.0` are no `VipStatus`."""
 
     def __call__(cls, value: Any, *args: Any, **kwargs: Any) -> Any:
         if not args and not kwargs and not isinstance(value, cls):
@@ -49,8 +49,10 @@ class _OpenEnumType(EnumType):
 
 
 class OpenEnum(Enum):
-    """A server grows new codes without notice: each becomes a member that keeps its value and is
-    not remembered.
+    """An enum that takes every value of its type, for a server grows new codes without notice.
+
+    An undocumented value becomes a member named `UNKNOWN_…` that keeps it. Such members are not
+    remembered, or a hostile server could fill the memory: compare them with `==`, not `is`.
     """
 
     @classmethod
@@ -62,9 +64,8 @@ class OpenEnum(Enum):
         return member
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return type(self), (
-            self._value_,
-        )  # Python 3.11.0 to 3.11.3 pickle by name, which an unknown member can't
+        # Python 3.11.0 to 3.11.3 pickle by name, which an unknown member can't.
+        return type(self), (self._value_,)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: Any) -> Any:
@@ -74,7 +75,7 @@ class OpenEnum(Enum):
 
     @property
     def known(self) -> bool:
-        """Whether the API document names this value."""
+        """True if the API document names this value."""
         return self._name_ in type(self).__members__
 
 
@@ -155,9 +156,9 @@ class CardType(OpenInt):
 
 
 class Record:
-    """What `structuring` may fill field by field.
+    """The base of all records, by which `structuring` knows that it may fill one field by field.
 
-    It has the place for weak references, and records their fields.
+    It has the place for weak references, and its subclasses their fields.
     """
 
     __slots__ = ("__weakref__",)
@@ -190,9 +191,10 @@ class AccountInfo(Record):
 
 @attrs.frozen(kw_only=True)
 class DailyRewards(Record):
-    """What brought experience, from daily rewards.
+    """The tasks that brought experience, from daily rewards.
 
-    `login`, `watch` and `share` count today (5 each).
+    `login`, `watch` and `share` are of today (5 experience each); `email`, `tel`, `safe_question`
+    and `identify_card` are done once.
     """
 
     login: bool
@@ -217,7 +219,7 @@ class VipInfo(Record):
     vip_type: VipType
     vip_status: VipStatus
     vip_due_date: UnixMilliseconds = attrs.field(metadata=_ABSENT_IS_NONE)
-    """When it ends or ended; None for an account that never was a member."""
+    """The time at which it ends or ended; None for an account that never was a member."""
     vip_pay_type: VipPayType
     theme_type: int
     """Nobody knows what it means."""
@@ -225,7 +227,7 @@ class VipInfo(Record):
 
 @attrs.frozen(kw_only=True)
 class BindingInfo(Record):
-    """What is bound to the account, from security info."""
+    """The telephone, mail and real name bound to the account, from security info."""
 
     hide_tel: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
     """Telephone number, masked by the server."""
@@ -242,14 +244,14 @@ class BindingInfo(Record):
 
 @attrs.frozen(kw_only=True)
 class PasswordSafety(Record):
-    """How safe the password is, from security info. The scores go from 0 to 100."""
+    """The safety of the password, from security info. The scores go from 0 to 100."""
 
     score: int = api_name("Score")
     """The old score; `score_new` replaced it."""
     score_new: int
     pwd_level: PasswordLevel
     security: bool
-    """Whether the server thinks the password safe."""
+    """True if the server thinks the password safe."""
 
 
 @attrs.frozen(kw_only=True)
@@ -288,7 +290,7 @@ class RealnameApplication(Record):
 
     status: RealnameApplicationStatus
     remark: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
-    """Why it was turned down, usually empty."""
+    """The reason why it was turned down, usually empty."""
     realname: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
     card: str = attrs.field(metadata=_ABSENT_IS_EMPTY)
     card_type: CardType | None = attrs.field(metadata=_ABSENT_IS_NONE)
@@ -306,6 +308,7 @@ class CoinLogEntry(Record):
 
 
 _EXACT = Context(prec=1000)
+"""Sums of coins are exact, in whatever precision the program's own decimal context has."""
 
 
 @attrs.frozen(kw_only=True)
@@ -314,7 +317,7 @@ class CoinLog(Record):
 
     entries: tuple[CoinLogEntry, ...] = attrs.field(metadata={"absent": (), "wire": "list"})
     count: int
-    """How many entries the server says there are."""
+    """The number of entries, as the server tells it."""
 
     @property
     def income(self) -> Decimal:

@@ -5,6 +5,10 @@ worse: it starts with `RESERVE` retries, every successful call earns `EARNED` of
 spends one. So whatever fails, requests stay below (1 + EARNED) x calls + RESERVE, and in a full
 outage below calls + RESERVE. (A request that is sent again because an idle connection of the pool
 was dead costs nothing: there are no more of those than connections.)
+
+Each endpoint has such a budget as well, which starts with `ENDPOINT_RESERVE`; a retry spends one of
+both. So an endpoint that always fails takes that reserve once and no more, and what the calls of
+the healthy ones earn is theirs.
 """
 
 from __future__ import annotations
@@ -20,12 +24,13 @@ from .endpoints import Endpoint
 from .errors import ApiError, BiliError, ProtocolError, RateLimited, TransportError
 
 RESERVE = 20.0
+ENDPOINT_RESERVE = 10.0
 EARNED = 0.2
 
 
 @attrs.frozen(kw_only=True)
 class Retry:
-    """How a failed GET is tried again.
+    """The policy by which a failed GET is tried again.
 
     The POST is sent again only when nothing of it left this machine.
     """
@@ -61,20 +66,23 @@ class Retry:
 
 
 class RetryBudget:
-    """The retries that one host's calls may still make."""
+    """The retries that the calls of one host may still make, or of an endpoint on that `host`."""
 
-    __slots__ = ("left",)
+    __slots__ = ("host", "left", "reserve")
 
-    def __init__(self) -> None:
-        self.left = RESERVE
+    def __init__(self, host: RetryBudget | None = None) -> None:
+        self.host = host
+        self.left = self.reserve = RESERVE if host is None else ENDPOINT_RESERVE
 
     def earn(self) -> None:
         """Add the share of a retry that a successful call earns."""
-        self.left = min(RESERVE, self.left + EARNED)
+        self.left = min(self.reserve, self.left + EARNED)
+        if self.host is not None:
+            self.host.earn()
 
     def spend(self) -> bool:
-        """Take one retry out of the budget; return False if it is not there."""
-        if self.left < 1:
+        """Take one retry out of the budget and the host's; return False if it is not there."""
+        if self.left < 1 or (self.host is not None and not self.host.spend()):
             return False
         self.left -= 1
         return True

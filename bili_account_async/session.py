@@ -6,23 +6,27 @@ Everything that a program hands over is checked here, once, before anything is m
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl as tls
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from inspect import iscoroutinefunction
 from types import MappingProxyType
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack, cast
 
 import aiohttp
 
 from . import wire
 from ._deadlines import Deadlines
-from ._seam import Seam, checked_seconds
+from ._seam import Seam, checked_seconds, checked_wait
 from ._version import __version__
 from .call import Account, CallEvent, Engine, Reply, RequestEvent, Routes
 from .credential import Credential
 from .endpoints import Endpoint, HostName
 from .hosts import Hosts, http_url
-from .limits import HostState, Limiter, Limits, LocalLimiter, RateLimit
+from .limiting.fronted import FrontedLimiter
+from .limiting.local import LocalLimiter
+from .limiting.types import HostState, Limiter, Limits, RateLimit
 from .retry import Retry
 from .transport import Pool
 
@@ -44,16 +48,16 @@ def _instance(name: str, value: object, kind: type[T]) -> T:
 
 
 def _observers(name: str, given: Observers[E]) -> tuple[Callable[[E], object], ...]:
-    if callable(given):
-        return (given,)
-    if isinstance(given, Iterable):
-        observers = tuple(given)
-        if all(callable(observer) for observer in observers):
-            return observers
-    raise TypeError(f"{name}: expected a callable or several, got {type(given).__name__}")
+    single = callable(given) or not isinstance(given, Iterable)
+    observers: tuple[Any, ...] = (given,) if single else tuple(cast(Iterable[Any], given))
+    if not all(map(callable, observers)):
+        raise TypeError(f"{name}: expected a callable or several, got {type(given).__name__}")
+    if any(map(iscoroutinefunction, observers)):
+        raise TypeError(f"{name}: expected a plain function: nothing awaits a coroutine")
+    return observers
 
 
-def _limiter(limits: object, limiter: object) -> None:
+def _check_limiter(limits: object, limiter: object) -> None:
     if limits is not None and limiter is not None:
         raise ValueError("limits and limiter: give one of them, a limiter replaces the limits")
     if limits is not None:
@@ -63,9 +67,11 @@ def _limiter(limits: object, limiter: object) -> None:
     ):
         kind = type(limiter).__name__
         raise TypeError(f"limiter: expected acquire, release and state, got {kind}")
+    if (own := getattr(limiter, "limits", None)) is not None:
+        _instance("limiter.limits", own, Limits)
 
 
-def _client_session(lent: object, proxy: object) -> None:
+def _check_client_session(lent: object, proxy: object) -> None:
     """Check a lent session, also for traffic of its own that we would bypass."""
     if lent is None:
         return
@@ -80,12 +86,12 @@ def _client_session(lent: object, proxy: object) -> None:
         )
 
 
-def _proxy(value: object) -> None:
+def _check_proxy(value: object) -> None:
     if value is not None and http_url(value) is None:
         raise ValueError("proxy: expected 'http://host:port', with user info if it wants that")
 
 
-def _ssl(value: object) -> None:
+def _check_ssl(value: object) -> None:
     """Refuse all that would turn the check of certificates off."""
     if value is None:
         return
@@ -97,7 +103,7 @@ def _ssl(value: object) -> None:
         )
 
 
-def _user_agent(value: object) -> None:
+def _check_user_agent(value: object) -> None:
     if value is None:
         return
     text = _instance("user_agent", value, str)
@@ -115,7 +121,7 @@ class SessionManager:
 
     - `timeout`, in seconds, bounds the talking of one call: from its first departure to the answer,
       with all attempts, backoffs and pauses that the server asks for, but without the wait for our
-      own `limits`. `limiter` replaces `limits`.
+      own `limits`. `limiter` replaces `limits`; see `Limiter`.
     - `client_session` lends the connection pool of the host application. It is never closed, and
       its cookies and headers are neither read nor written. Its `trust_env` is honoured.
     - `proxy` is a URL, `ssl` a context for a corporate root.
@@ -141,13 +147,14 @@ class SessionManager:
         on_request: Observers[RequestEvent] = (),
         on_call: Observers[CallEvent] = (),
     ) -> None:
-        _limiter(limits, limiter)
-        _client_session(client_session, proxy)
-        _proxy(proxy)
-        _ssl(ssl)
-        _user_agent(user_agent)
+        _check_limiter(limits, limiter)
+        _check_client_session(client_session, proxy)
+        _check_proxy(proxy)
+        _check_ssl(ssl)
+        _check_user_agent(user_agent)
         self._routes = Routes(_instance("hosts", hosts, Hosts))
-        self._limits = limits or Limits()
+        own_limits = Limits() if limiter is None else getattr(limiter, "limits", None)
+        self._limits = limits or own_limits or Limits.none()
         self._retry = _instance("retry", retry, Retry)
         self._timeout = checked_seconds("timeout", timeout)
         self._limiter = limiter
@@ -158,17 +165,39 @@ class SessionManager:
         self._on_request = _observers("on_request", on_request)
         self._on_call = _observers("on_call", on_call)
         self._engine: Engine | None = None  # there while the manager is open
-        self._local_limiter: LocalLimiter | None = None  # the engine's, unless `limiter` was given
         self._closed = False  # it was open once, which is only for a better message
         self._new_seam: Callable[[], Seam] = Seam  # tests put their own clock and chance here
 
-    def session(self, credential: Credential, *, label: str | None = None) -> AccountSession:
+    def session(
+        self,
+        credential: Credential,
+        *,
+        label: str | None = None,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        max_wait: float | None = None,
+        background: bool = False,
+    ) -> AccountSession:
         """Return a handle on one account: free, no I/O.
 
-        `label` names it in events; without one, its mid or a digest does.
+        - `label` names it in events; without one, its mid or a digest does.
+        - `timeout`, `retry` and `max_wait` replace the manager's for its calls, where given.
+          `max_wait` is the seconds that a call may wait for our limits in all; infinity lifts the
+          manager's.
+        - `background=True`: its calls go only when no other call could go on that host.
         """
         _instance("credential", credential, Credential)
-        return AccountSession(self, Account(credential, label))
+        if label is not None:
+            _instance("label", label, str)
+        account = Account(
+            credential,
+            label,
+            timeout=None if timeout is None else checked_seconds("timeout", timeout),
+            retry=None if retry is None else _instance("retry", retry, Retry),
+            max_wait=None if max_wait is None else checked_wait("max_wait", max_wait),
+            background=_instance("background", background, bool),
+        )
+        return AccountSession(self, account)
 
     async def open(self) -> None:
         """Make the manager ready on the running event loop. `async with` does it."""
@@ -188,17 +217,18 @@ class SessionManager:
             proxy=self._proxy,
             ssl=self._ssl,
         )
-        limiter = self._limiter
-        if limiter is None:
-            limiter = self._local_limiter = LocalLimiter(self._limits, seam)
+        limits, own = self._limits, self._limiter
         self._engine = Engine(
             seam,
             deadlines=deadlines,
             pool=pool,
-            limiter=limiter,
+            limiter=LocalLimiter(limits, seam)
+            if own is None
+            else FrontedLimiter(own, limits, seam),
             routes=self._routes,
             retry=self._retry,
             timeout=self._timeout,
+            max_wait=math.inf if limits.max_wait is None else limits.max_wait,
             on_request=self._on_request,
             on_call=self._on_call,
         )
@@ -208,7 +238,7 @@ class SessionManager:
 
         Closing twice is fine, and so is opening again.
         """
-        engine, limiter = self._engine, self._local_limiter
+        engine = self._engine
         if engine is None:
             return
         if not engine.loop.is_closed() and engine.loop is not asyncio.get_running_loop():
@@ -216,9 +246,7 @@ class SessionManager:
                 "this SessionManager is open on another event loop: close it there, where its "
                 "calls run"
             )
-        self._engine, self._local_limiter, self._closed = None, None, True
-        if limiter is not None and not engine.loop.is_closed():
-            limiter.close()
+        self._engine, self._closed = None, True
         await engine.close()
 
     async def __aenter__(self) -> SessionManager:
@@ -261,15 +289,13 @@ class SessionManager:
 
     @property
     def engine(self) -> Engine:
-        """Return the engine of the running loop, for this package's own use; raises as calls do."""
+        """The engine of the running loop, for this package's own use; raises as calls do."""
         return self._running()
 
     @property
     def host_limit(self) -> RateLimit | None:
-        """Return a host's budget, for this package's own use; None if there is none or no way to
-        know.
-        """
-        return self._limits.host if self._limiter is None else None
+        """The budget of a host, for this package's own use; None without one."""
+        return self._limits.host
 
 
 class AccountSession:
@@ -278,16 +304,16 @@ class AccountSession:
     Light, and safe to share between tasks.
     """
 
-    __slots__ = ("__weakref__", "_account", "_manager")
+    __slots__ = ("__weakref__", "_manager", "account")
 
     def __init__(self, manager: SessionManager, account: Account) -> None:
         self._manager = manager
-        self._account = account
+        self.account = account  # for the rooms of this package; not part of the contract
 
     @property
     def label(self) -> str:
         """The name given to `manager.session`, else the account's mid or a digest."""
-        return self._account.label
+        return self.account.label
 
     def __repr__(self) -> str:
         return f"<AccountSession {self.label}>"
@@ -306,7 +332,7 @@ class AccountSession:
         manager's. Raises `BiliError`.
         """
         engine = self._manager._running()
-        return (await engine.call(self._account, endpoint, params, form, timeout)).record
+        return (await engine.call(self.account, endpoint, params, form, timeout)).record
 
     async def call_raw(
         self,
@@ -318,7 +344,7 @@ class AccountSession:
     ) -> Reply[T]:
         """Call an endpoint, and return its record with the circumstances of the reply."""
         engine = self._manager._running()
-        outcome = await engine.call(self._account, endpoint, params, form, timeout)
+        outcome = await engine.call(self.account, endpoint, params, form, timeout)
         reply = outcome.reply
         assert reply is not None
         return Reply(

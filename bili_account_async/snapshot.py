@@ -1,6 +1,7 @@
 """An account's sections, fetched at once; and what changed between two such snapshots.
 
-Which endpoints are sections, the fields of `AccountSnapshot` say.
+A section is an endpoint that a field of `AccountSnapshot` names: its GET needs no parameter, and
+its value is kept, compared and polled. Nothing else lists the sections.
 """
 
 # ruff: noqa: RUF009 - `_section` makes a field, as `attrs.field` does
@@ -36,8 +37,8 @@ def _read_only(failures: Mapping[str, BiliError]) -> Mapping[str, BiliError]:
     return MappingProxyType(dict(failures))
 
 
-def _told(failures: Mapping[str, BiliError]) -> dict[str, tuple[type, str]]:
-    """Return what makes failures equal: the same classes and texts."""
+def _comparable(failures: Mapping[str, BiliError]) -> dict[str, tuple[type, str]]:
+    """Return the classes and texts of failures: those that agree in both count as equal."""
     return {section: (type(error), str(error)) for section, error in failures.items()}
 
 
@@ -72,7 +73,7 @@ class AccountSnapshot:
     """
 
     taken_at: IsoTime
-    """When the last section had come; aware, UTC."""
+    """The time at which the last section had come; aware, UTC."""
     account_info: AccountInfo | None = _section("get_account_info")
     daily_rewards: DailyRewards | None = _section("get_daily_rewards")
     coin_exp: int | None = _section("get_coin_exp")
@@ -81,7 +82,9 @@ class AccountSnapshot:
     realname_status: RealnameStatus | None = _section("get_realname_status")
     realname_application: RealnameApplication | None = _section("get_realname_application")
     coin_log: CoinLog | None = _section("get_coin_log")
-    failures: Mapping[str, BiliError] = attrs.field(factory=dict, converter=_read_only, eq=_told)
+    failures: Mapping[str, BiliError] = attrs.field(
+        factory=dict, converter=_read_only, eq=_comparable
+    )
     """The sections that failed, and why. Errors of the same class and text count as equal."""
     skipped: frozenset[str] = frozenset()
     """The sections that the credential can't ask for."""
@@ -98,20 +101,19 @@ class AccountSnapshot:
     def changes_since(self, older: AccountSnapshot) -> tuple[Change, ...]:
         """Return what differs from `older`, value by value.
 
-        A section that is absent in either is no change.
-
-        New coin-log entries are one change of `coin_log.entries`; entries that only aged out of the
-        week are none.
+        A section that is absent in either is no change: it failed, was skipped or was not asked
+        for, which says nothing about the account. New coin-log entries are one change of
+        `coin_log.entries`; entries that only aged out of the week are none.
         """
         changes: list[Change] = []
         for section in SECTIONS:
             old, new = getattr(older, section), getattr(self, section)
-            if old is not None and new is not None and old != new:
-                changes += (
-                    _coin_log_changes(old, new)
-                    if isinstance(new, CoinLog)
-                    else _differences(section, old, new)
-                )
+            if old is None or new is None or old == new:
+                continue
+            if isinstance(new, CoinLog):
+                changes += _coin_log_changes(old, new)
+            else:
+                changes += _differences(section, old, new)
         return tuple(changes)
 
     @classmethod
@@ -151,6 +153,7 @@ def _in_words(value: object) -> str:
 
 
 def _differences(path: str, old: Any, new: Any) -> Iterable[Change]:
+    """Yield the changes below `path`, as deep as both values are records of one class."""
     if not (attrs.has(type(old)) and type(old) is type(new)):
         yield Change(path=path, old=old, new=new)
         return
@@ -188,6 +191,8 @@ async def fetch_snapshot(
     (`RiskControlled`) is raised at once and cancels the rest, with `strict` too. Raises
     `ValueError` for an unknown section.
     """
+    if isinstance(sections, str) or not isinstance(sections, Iterable):
+        raise TypeError(f"sections: expected several names, got {type(sections).__name__}")
     wanted = frozenset(sections)
     if unknown := wanted - ALL_SECTIONS:
         names, got = sorted(ALL_SECTIONS), sorted(map(str, unknown))
@@ -207,7 +212,7 @@ async def fetch_snapshot(
 
 
 class Fetched:
-    """What came of each section."""
+    """The sections while they are fetched, by what came of each."""
 
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}

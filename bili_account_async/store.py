@@ -1,5 +1,4 @@
-"""SqliteStore (extra `store`): snapshots and coin ledgers that outlive the process, in one SQLite
-file.
+"""SqliteStore (extra `store`): snapshots and coin ledgers that outlive the process, in one file.
 
 Here: the tables, their migrations, and what SQLite's errors mean to a person. Not here: when to
 save, and what changed (`polling/`, `snapshot.py`). A Credential never comes near.
@@ -25,7 +24,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from functools import partial
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -38,29 +36,29 @@ from .structuring import structure, unstructure
 T = TypeVar("T")
 
 BUSY_SECONDS = 2.0
-"""How long to wait for another program that writes to the file."""
+"""Seconds to wait for another program that writes to the file."""
 _BUSY_STEP = 0.02
 """Seconds between two tries to get at a file that another program writes to."""
 _APPLICATION = 0x62696C69  # `PRAGMA application_id` of our files
 _MIGRATIONS = (
     (
         "CREATE TABLE account (name TEXT PRIMARY KEY, taken_at INTEGER NOT NULL)",
-        "CREATE TABLE section (account TEXT, name TEXT, value TEXT NOT NULL, PRIMARY KEY "
-        "(account, name))",
-        "CREATE TABLE ledger (account TEXT, time INTEGER, delta TEXT, reason TEXT, n "
-        "INTEGER NOT NULL,"
-        " PRIMARY KEY (account, time, delta, reason)) WITHOUT ROWID",
+        "CREATE TABLE section (account TEXT, name TEXT, value TEXT NOT NULL,"
+        " PRIMARY KEY (account, name))",
+        "CREATE TABLE ledger (account TEXT, time INTEGER, delta TEXT, reason TEXT,"
+        " n INTEGER NOT NULL, PRIMARY KEY (account, time, delta, reason)) WITHOUT ROWID",
     ),
 )
-"""What leads from version k (`PRAGMA user_version`, 0 for an empty file) to k + 1.
+"""The statements that lead from version k (`PRAGMA user_version`, 0 for an empty file) to k + 1.
 
 Only ever added to.
 """
 _SAVE_ACCOUNT = (
-    "INSERT INTO account VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET taken_at = "
-    "excluded.taken_at"
+    "INSERT INTO account VALUES (?, ?)"
+    " ON CONFLICT (name) DO UPDATE SET taken_at = excluded.taken_at"
 )
-_SAVE_SECTION = (  # here and in the ledger, a row that stays as it is is not written
+# Here and in the ledger, a row that stays as it is is not written.
+_SAVE_SECTION = (
     "INSERT INTO section VALUES (?, ?, ?) ON CONFLICT (account, name)"
     " DO UPDATE SET value = excluded.value WHERE value <> excluded.value"
 )
@@ -69,9 +67,13 @@ _MERGE = (
     " DO UPDATE SET n = excluded.n WHERE n < excluded.n"
 )
 _LOAD = (
-    "SELECT taken_at, s.name, value FROM account a LEFT JOIN section s ON s.account = a.name "
-    "WHERE a.name = ?"
+    "SELECT taken_at, s.name, value FROM account a"
+    " LEFT JOIN section s ON s.account = a.name WHERE a.name = ?"
 )
+_LEDGER = (
+    "SELECT time, delta, reason, n FROM ledger WHERE account = ? ORDER BY time DESC, delta, reason"
+)
+_ACCOUNTS = "SELECT name FROM account ORDER BY name"
 _ADVICE = {
     sqlite3.SQLITE_FULL: "free some space",
     sqlite3.SQLITE_IOERR: "see whether the disk is full or broken",
@@ -92,7 +94,7 @@ _log = logging.getLogger("bili_account_async")
 
 
 class StoreError(BiliError):
-    """The file can't be read or written; the message names it, and says what to do.
+    """A file that can't be read or written; the message names it, and says what to do.
 
     What was saved before is safe.
     """
@@ -105,12 +107,11 @@ class StoreError(BiliError):
 
 
 class SqliteStore:
-    """A `SnapshotStore` in the SQLite file `path`, made with mode 0600 if there is none; use it
-    with `async with`.
+    """A `SnapshotStore` in one SQLite file, to be used with `async with`.
 
-    A section that a saved snapshot lacks keeps its last known value. Several programs may share the
-    file. Every method raises `StoreError` if the file can't serve it, and `RuntimeError` while the
-    store is not open.
+    The file is made, with mode 0600, if there is none at `path`. A section that a saved snapshot
+    lacks keeps its last known value. Several programs may share the file. Every method raises
+    `StoreError` if the file can't serve it, and `RuntimeError` while the store is not open.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -130,12 +131,10 @@ class SqliteStore:
         if self._db is not None:
             raise RuntimeError("this SqliteStore is open already")
         with self._clear_errors():
-            with suppress(
-                FileExistsError
-            ):  # not opened then: closing it would drop this process's other locks on it
-                os.close(
-                    os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600)
-                )  # -wal and -shm inherit the mode
+            # A file that is there is not opened: closing it would drop this process's other locks
+            # on it. The -wal and -shm files inherit the mode of a new one.
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
             # Not in aiosqlite's thread: what fails or is cancelled here leaves neither thread nor
             # connection behind.
             # SQLite's own wait for others would hold its thread, whatever is cancelled meanwhile:
@@ -164,47 +163,38 @@ class SqliteStore:
                 await db.close()
 
     async def load(self, account: str) -> AccountSnapshot | None:
-        """The last known value of each section, None for an account never saved.
+        """Return the last known value of each section, None for an account never saved.
 
         A stored section that does not fit its record, as another version of the package had it, is
         absent, and logged.
         """
         async with self._locked() as db:
             rows = list(await _unless_busy(lambda: db.execute_fetchall(_LOAD, (account,))))
+        if not rows:
+            return None
         values: dict[str, Any] = {}
         for _, section, value in rows:
-            if section in SECTIONS:
-                try:
-                    values[section] = structure(SECTIONS[section].returns, json.loads(value))
-                except (SchemaError, ValueError) as error:
-                    _log.warning(
-                        "%s: account %r: stored %s is passed over: %s",
-                        self.path,
-                        account,
-                        section,
-                        error,
-                    )
-        return (
-            AccountSnapshot(taken_at=_EPOCH + rows[0][0] * _MICROSECOND, **values) if rows else None
-        )
+            if section not in SECTIONS:
+                continue
+            try:
+                values[section] = structure(SECTIONS[section].returns, json.loads(value))
+            except (SchemaError, ValueError) as error:
+                text = "%s: account %r: stored %s is passed over: %s"
+                _log.warning(text, self.path, account, section, error)
+        return AccountSnapshot(taken_at=_EPOCH + rows[0][0] * _MICROSECOND, **values)
 
     async def save(self, account: str, snapshot: AccountSnapshot) -> None:
-        """Keep the sections and merge the coin log into the ledger: all of it, or (also when
-        cancelled) nothing.
+        """Keep the sections, and merge the coin log into the ledger.
+
+        All of it is saved or, also when the call is cancelled, nothing.
         """
-        log = snapshot.coin_log
-        window = (
-            Counter(((e.time - _EPOCH) // _SECOND, _plain(e.delta), e.reason) for e in log.entries)
-            if log
-            else {}
-        )
-        known = [
-            (name, value) for name in SECTIONS if (value := getattr(snapshot, name)) is not None
-        ]
         sections = [
             (account, name, json.dumps(unstructure(value), ensure_ascii=False))
-            for name, value in known
+            for name in SECTIONS
+            if (value := getattr(snapshot, name)) is not None
         ]
+        entries = snapshot.coin_log.entries if snapshot.coin_log else ()
+        window = Counter(map(_ledger_key, entries))
         async with self._locked() as db, _transaction(db):
             await db.execute(_SAVE_ACCOUNT, (account, (snapshot.taken_at - _EPOCH) // _MICROSECOND))
             await db.executemany(_SAVE_SECTION, sections)
@@ -218,13 +208,12 @@ class SqliteStore:
             await db.execute("DELETE FROM ledger WHERE account = ?", (account,))
 
     async def ledger(self, account: str) -> tuple[CoinLogEntry, ...]:
-        """Every coin-log entry ever saved, newest first; inside one second by delta and reason."""
-        query = (
-            "SELECT time, delta, reason, n FROM ledger WHERE account = ? ORDER BY time DESC, "
-            "delta, reason"
-        )
+        """Return every coin-log entry ever saved, newest first.
+
+        Inside one second they stand by delta and reason.
+        """
         async with self._locked() as db:
-            rows = await _unless_busy(lambda: db.execute_fetchall(query, (account,)))
+            rows = await _unless_busy(lambda: db.execute_fetchall(_LEDGER, (account,)))
         return tuple(
             CoinLogEntry(time=_CHINA_EPOCH + time * _SECOND, delta=Decimal(delta), reason=reason)
             for time, delta, reason, n in rows
@@ -232,35 +221,27 @@ class SqliteStore:
         )
 
     async def accounts(self) -> tuple[str, ...]:
-        """The names of the accounts that something is kept of, sorted."""
+        """Return the names of the accounts that something is kept of, sorted."""
         async with self._locked() as db:
-            query = "SELECT name FROM account ORDER BY name"
-            rows = await _unless_busy(lambda: db.execute_fetchall(query))
+            rows = await _unless_busy(lambda: db.execute_fetchall(_ACCOUNTS))
         return tuple(name for (name,) in rows)
 
     @contextmanager
     def _clear_errors(self) -> Iterator[None]:
         try:
             yield
-        except (
-            sqlite3.Error,
-            OSError,
-            ValueError,
-        ) as error:  # aiosqlite's ValueError: closed meanwhile
-            system, code = (
-                getattr(error, "strerror", None),
-                getattr(error, "sqlite_errorcode", 0) & 0xFF,
-            )
+        # aiosqlite's ValueError: closed meanwhile.
+        except (sqlite3.Error, OSError, ValueError) as error:
+            system = getattr(error, "strerror", None)
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             advice = _ADVICE.get(sqlite3.SQLITE_CANTOPEN if system else code)
-            raise StoreError(
-                "; ".join(filter(None, (system or str(error), advice))), path=self.path
-            ) from None
+            text = "; ".join(filter(None, (system or str(error), advice)))
+            raise StoreError(text, path=self.path) from None
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[aiosqlite.Connection]:
-        async with (
-            self._lock
-        ):  # there is one connection: nobody reads or ends another's transaction
+        # There is one connection: nobody reads or ends another's transaction.
+        async with self._lock:
             if self._db is None:
                 raise RuntimeError(
                     "this SqliteStore is not open: use `async with SqliteStore(path) as store:`"
@@ -269,41 +250,39 @@ class SqliteStore:
                 yield self._db
 
     async def _prepare(self, db: aiosqlite.Connection) -> None:
-        version = await self._version(
-            db
-        )  # before anything is written: the file may be another program's
+        # Before anything is written: the file may be another program's.
+        version = await self._version(db)
         await _unless_busy(lambda: db.execute_fetchall("PRAGMA journal_mode = WAL"))
         # A power cut may take the last polls, never the file's soundness; Bilibili shows what was
         # lost for a week.
         await db.execute("PRAGMA synchronous = NORMAL")
         if version < len(_MIGRATIONS):
             async with _transaction(db):
-                for step in _MIGRATIONS[
-                    await self._version(db) :
-                ]:  # asked again: now nobody else can migrate
+                version = await self._version(db)  # asked again: now nobody else can migrate
+                for step in _MIGRATIONS[version:]:
                     for statement in step:
                         await db.execute(statement)
                 await db.execute(f"PRAGMA application_id = {_APPLICATION}")
                 await db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
 
     async def _version(self, db: aiosqlite.Connection) -> int:
-        queries = (
-            "SELECT count(*) FROM sqlite_master",
-            "PRAGMA user_version",
-            "PRAGMA application_id",
-        )
         # The application last: while another program of ours makes the tables, it is there when
         # they are.
-        tables, version, application = [
-            next(iter(await _unless_busy(partial(db.execute_fetchall, query))))[0]
-            for query in queries
-        ]
+        tables = await _value_of(db, "SELECT count(*) FROM sqlite_master")
+        version = await _value_of(db, "PRAGMA user_version")
+        application = await _value_of(db, "PRAGMA application_id")
         if application != _APPLICATION and (application or version or tables):
             raise StoreError("another program's database; name another file", path=self.path)
         if version > len(_MIGRATIONS):
-            what = f"its version is {version}, this package knows up to {len(_MIGRATIONS)}"
-            raise StoreError(f"{what}; upgrade bili-account-async", path=self.path)
-        return int(version)
+            text = f"its version is {version}, this package knows up to {len(_MIGRATIONS)}"
+            raise StoreError(f"{text}; upgrade bili-account-async", path=self.path)
+        return version
+
+
+async def _value_of(db: aiosqlite.Connection, query: str) -> int:
+    """Return the one number that `query` gives."""
+    ((value,),) = await _unless_busy(lambda: db.execute_fetchall(query))
+    return int(value)
 
 
 async def _unless_busy(call: Callable[[], Awaitable[T]]) -> T:
@@ -333,7 +312,12 @@ async def _transaction(db: aiosqlite.Connection) -> AsyncIterator[None]:
         raise
 
 
-def _plain(delta: Decimal) -> str:
-    """One text for equal numbers: 100 and 100.0 are the same coins."""
+def _plain_number(delta: Decimal) -> str:
+    """Return one text for equal numbers: 100 and 100.0 are the same coins."""
     text = f"{delta or Decimal(0):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _ledger_key(entry: CoinLogEntry) -> tuple[int, str, str]:
+    """Return the columns by which the ledger tells entries apart."""
+    return (entry.time - _EPOCH) // _SECOND, _plain_number(entry.delta), entry.reason

@@ -31,8 +31,9 @@ def __getattr__(name: str) -> Any:
 
 @pytest.fixture
 def bili_sandbox() -> Iterator[Sandbox]:
-    """An open `Sandbox` in a thread of its own: it serves tests of any kind, under any async
-    plugin.
+    """Give an open `Sandbox` in a thread of its own.
+
+    It serves tests of any kind, under any async plugin.
     """
     from .sandbox import Sandbox
 

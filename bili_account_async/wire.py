@@ -2,7 +2,12 @@
 
 Outward: endpoint + credential → URL, headers, body. Inward: status + headers + bytes → what the
 caller gets, or the error, in the order of judgement below. Errors are *returned*, not raised, so
-that no frame of a traceback holds a header or a body; `session.py` raises them.
+that no frame of a traceback holds a header or a body; `call.py` raises them.
+
+The facts about the API come from its document (the member centre's nine endpoints) and its errata.
+Every reply is an envelope `{"code": 0, "message": "0", "ttl": 1, "data": …}`. Of these only `code`
+can be relied on: security info sends no message and no ttl, coin exp no ttl and no data (its
+`number` stands at the root), and on success `message` is "0", "OK" or null.
 """
 
 from __future__ import annotations
@@ -32,21 +37,26 @@ T = TypeVar("T")
 BODY_MAX = 1 << 20
 """Bytes that a reply may have, after decompression."""
 DAY = 86400.0
+"""Seconds; the longest wait that a server may ask for. Beyond it a header is a mistake."""
 
 _LIMIT_STATUSES = (412, 429)
+"""HTTP statuses that ask to slow down: 412 is Bilibili's firewall, 429 the standard's."""
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _COOKIE = istr("Cookie")  # as a header's name, it is looked up without being folded first
 _SURROGATE = re.compile("[\ud800-\udfff]")
+"""A half of a pair, which a text may hold in Python, and which UTF-8 can't encode."""
 _ENVELOPE = frozenset({"code", "message", "ttl"})
+"""Names at the root that are documented there, and so are no unknown fields."""
 
 
 # --- outward --------------------------------------------------------------------------------------
 
 
 def common_headers(user_agent: str) -> dict[str, str]:
-    """What every request says, whoever asks.
+    """Return the headers of every request, whoever asks.
 
-    The replies are some hundred bytes: compressing them would only cost.
+    Most replies are some hundred bytes: compressing them would only cost time, on both sides. The
+    names are `istr`, which multidict need not fold for each request.
     """
     return {
         istr("Accept"): "application/json",
@@ -56,23 +66,31 @@ def common_headers(user_agent: str) -> dict[str, str]:
 
 
 def account_headers(credential: Credential) -> dict[str, str]:
-    """What every request of this account says besides; empty for an app token."""
+    """Return the further headers of every request of one account: its Cookie.
+
+    An app token has none: it travels with the query or the form. The cookie is written here and
+    never by a cookie jar, so that no account can be asked with another's.
+    """
     if not credential.sessdata:
         return {}
-    cookies = (
-        ("SESSDATA", credential.sessdata),
-        ("DedeUserID", credential.dede_user_id),
-        ("bili_jct", credential.bili_jct),
-    )
-    return {_COOKIE: "; ".join(f"{name}={value}" for name, value in cookies if value is not None)}
+    cookies = {
+        "SESSDATA": credential.sessdata,
+        "DedeUserID": credential.dede_user_id,
+        "bili_jct": credential.bili_jct,
+    }
+    parts = [f"{name}={value}" for name, value in cookies.items() if value is not None]
+    return {_COOKIE: "; ".join(parts)}
 
 
 def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str]:
     """Return a copy of the caller's fields as texts; the caller's may change while the call waits.
 
-    Raises `ValueError` for a value that can't be sent as it is meant: neither a text nor a whole
-    number, or not encodable. The message names `place` and the field, and shows no value.
+    Raises `TypeError` for what is no mapping, and `ValueError` for a value that can't be sent as it
+    is meant: neither a text nor a whole number, or not encodable. The message names `place` and the
+    field, and shows no value.
     """
+    if not isinstance(fields, Mapping):
+        raise TypeError(f"{place}: expected a mapping, got {type(fields).__name__}")
     checked: dict[str, str] = {}
     for name, value in fields.items():
         if not isinstance(name, str):
@@ -81,6 +99,8 @@ def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             kind = type(value).__name__
             raise ValueError(f"{place}: {name!r}: expected str or int, got {kind}")
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise ValueError(f"{place}: {name!r}: expected an int of at most 64 bits")
         # The plain value, where a subclass (an enum's member) may spell itself otherwise.
         text = str.__str__(value) if isinstance(value, str) else int.__repr__(value)
         if _SURROGATE.search(name) or _SURROGATE.search(text):
@@ -92,7 +112,11 @@ def checked_fields(place: str, fields: Mapping[str, str | int]) -> dict[str, str
 def request_query(
     endpoint: Endpoint[Any], credential: Credential, params: Mapping[str, str]
 ) -> str:
-    """Return the encoded query, without `?`."""
+    """Return the encoded query, without `?`.
+
+    A GET carries the app token as `access_key`, after the caller's own fields. A space is encoded
+    as `%20`, not as `+`, which only forms may hold.
+    """
     query = dict(params)
     if credential.access_key and endpoint.method == "GET":
         query["access_key"] = credential.access_key
@@ -100,7 +124,11 @@ def request_query(
 
 
 def request_form(endpoint: Endpoint[Any], credential: Credential, form: Mapping[str, str]) -> bytes:
-    """Return the encoded body of a POST."""
+    """Return the encoded body of a POST.
+
+    The login is proven in the form: by `access_key` with an app token, by `csrf`, which repeats
+    the cookie `bili_jct`, with a cookie (sign update). An app sends no `csrf`.
+    """
     fields = dict(form)
     if credential.access_key:
         fields["access_key"] = credential.access_key
@@ -124,10 +152,10 @@ class Request:
         headers: Mapping[str, str],
         body: bytes | None = None,
     ) -> None:
-        self.endpoint = endpoint.name
+        self.endpoint = endpoint.name  # for errors, which tell it
         self.method = endpoint.method
-        self.url = url
-        self.host = url.raw_authority
+        self.url = url  # with the query, so maybe with an access_key
+        self.host = url.raw_authority  # host and port, as connections are counted
         self.headers = headers
         self.body = body
 
@@ -143,7 +171,11 @@ def build_request(
     params: Mapping[str, str] | None,
     form: Mapping[str, str] | None,
 ) -> Request:
-    """Return the request that asks `endpoint`, at `url`, for the account with these headers."""
+    """Return the request that asks `endpoint`, at `url`, for the account with these headers.
+
+    It is built once for a call: all attempts send the same. A GET without params, as all eight of
+    ours are with a cookie, takes the URL and the headers as they are.
+    """
     if params or credential.access_key:
         query = request_query(endpoint, credential, params or {})
         url = URL(f"{url}?{query}", encoded=True) if query else url
@@ -159,6 +191,8 @@ def build_request(
 class Decoder(Generic[T]):
     """The reader of an endpoint's replies, built once and not per call.
 
+    `Endpoint.result` names the steps from the root to the payload: `("data",)` for most,
+    `("number",)` for coin exp, `("data", "status")` for real-name status, none for sign update.
     Raises `TypeError`, with the names of endpoint and field, for a type that JSON can't give.
     """
 
@@ -176,7 +210,9 @@ class Decoder(Generic[T]):
     ) -> tuple[T, object, tuple[str, ...]] | SchemaError:
         """Return record, payload and unknown fields (as paths) of a successful envelope.
 
-        `redact` takes the account's secrets out of the names of unknown fields.
+        `redact` takes the account's secrets out of the names of unknown fields: a server that
+        echoes a request may put one there. A payload that is missing or misshapen is returned as
+        a `SchemaError`.
         """
         steps, payload = self.endpoint.result, envelope
         try:
@@ -197,7 +233,10 @@ class Decoder(Generic[T]):
         return record, payload, unknown
 
     def _misplaced(self, envelope: dict[str, Any]) -> SchemaError:
-        """Return the error for the first step towards the payload that leads nowhere."""
+        """Return the error for the first step towards the payload that leads nowhere.
+
+        `decode` walks without looking, as most replies are right; this one walks again, slowly.
+        """
         payload: Any = envelope
         steps, name = self.endpoint.result, self.endpoint.name
         for depth, step in enumerate(steps):
@@ -283,13 +322,17 @@ def _judge_status(
 def _facts(
     status: int, headers: Mapping[str, str], body: bytes | None, redact: Callable[[str], str]
 ) -> str:
-    """Return what a person needs to recognise an answer that is none of the API's."""
+    """Return the few facts by which a person recognises an answer that is none of the API's.
+
+    No byte of the body is among them: it may be a page that shows the request, login and all.
+    """
     content_type = redact(headers.get("Content-Type", "none"))[:100]
     size = f"more than {BODY_MAX}" if body is None else len(body)
     return f"HTTP {status}, content type {content_type!r}, {size} bytes"
 
 
 def _envelope(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in `body` if its `code` is an int (and no bool), else None."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -300,8 +343,11 @@ def _envelope(body: bytes) -> dict[str, Any] | None:
 
 
 def _first_of_several(body: bytes) -> object:
-    """The first of several documents in one body if it is an error envelope (seen in the wild),
-    else None.
+    """Return the first of several JSON documents in one body if it is an error envelope.
+
+    Seen in the wild: `{"code":-509}{"code":0,…}`, where a limiter in front of the API answered and
+    then the API did. The refusal is what counts. None for everything else, a success before
+    something else included, since nobody knows which of two documents is the reply.
     """
     decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     try:
@@ -315,21 +361,28 @@ def _first_of_several(body: bytes) -> object:
 
 
 def _refuse_constant(name: str) -> float:
+    """Raise `ValueError` for NaN and Infinity, which Python's parser takes and JSON has not."""
     raise ValueError(name)
 
 
 def _message(envelope: Mapping[str, Any], redact: Callable[[str], str]) -> str:
+    """Return the server's own words, at most 500 characters; empty for none (absent or null)."""
     message = envelope.get("message")
     if not isinstance(message, str):
         return ""
-    # Redacted before it is cut, or half a secret could stay; on one line and without control
-    # characters, or it could forge a log line or steer a terminal.
-    return _BLANKS.sub(" ", redact(message)).strip()[:500]
+    # Redacted before it is cut, or half a secret could stay; on one line, and without control
+    # characters and those that turn the text around, or it could forge a log line or steer a
+    # terminal.
+    shown = _BLANKS.sub(" ", redact(message)).strip()[:500]
+    return "".join(c if c.isprintable() else "?" for c in shown)
 
 
 def retry_after(value: str | None, wall_time: float) -> float | None:
-    """Seconds that a `Retry-After` header asks for: at most a day; None for what can't be read or
-    lies in the past.
+    """Return the seconds that a `Retry-After` header asks to wait, at most a day.
+
+    The header holds seconds or a date (RFC 9110), which `wall_time`, in seconds since 1970, is
+    taken from; a date without a zone is read as UTC. None for no header, for one that can't be
+    read, and for a date in the past.
     """
     if value is None:
         return None

@@ -57,7 +57,7 @@ MOMENTS: dict[str, tuple[Callable[[Received], Script], dict[str, Any]]] = {
     "a pause": (lambda _: [reply(status="429 Slow", headers=("Retry-After: 5",))], {}),
     "the queue": (lambda _: [HANG], {"limits": Limits(host=RateLimit(rate=1, burst=1))}),
 }
-"""What the server does, and the manager's options, so that the calls stand there for long."""
+"""The server's script and the manager's options, so that the calls stand there for long."""
 ROADS = ("direct", "lent pool", "proxy", "tunnel")
 
 

@@ -53,7 +53,7 @@ class Crowd:
         self.outcomes: Counter[str] = Counter()
 
     def script(self, request: Received) -> Script:
-        """What the server does: check whose request it is, and answer, mostly."""
+        """Return the server's script: check whose request it is, and answer, mostly."""
         mid = self.owners.get(request.credential)
         if mid is None or request.credential is None:
             self.mixed_up.append(f"nobody's credential: {request}")

@@ -43,7 +43,7 @@ class Row:
     outcome: Outcome
     steps: tuple[StepOf, ...]
     retried: bool
-    """Whether a GET is sent again."""
+    """True if a GET is sent again."""
     told: dict[str, object]
     """Attributes of the error."""
 

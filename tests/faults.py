@@ -62,7 +62,7 @@ class Received:
     connection: int
     """Number of the connection, from 1."""
     nth: int
-    """Which request of that connection it is, from 1."""
+    """The number of the request on that connection, from 1."""
     method: str
     path: str
     query: dict[str, str]

@@ -40,7 +40,7 @@ CHINA = timezone(timedelta(hours=8))
 GETS = [name for name, endpoint in ENDPOINTS.items() if endpoint.method == "GET"]
 
 ARGUMENTS: dict[str, dict[str, Any]] = {"update_sign": {"user_sign": "新的签名"}}
-"""What a coroutine needs besides a session."""
+"""The arguments that a coroutine needs besides a session."""
 
 
 def coroutine_of(name: str) -> Any:
@@ -144,7 +144,7 @@ EXPECTED: dict[str, Any] = {
         count=13,
     ),
 }
-"""What the SDK has to make of each documented sample, written by hand."""
+"""The records that the SDK has to make of the documented samples, written by hand."""
 
 OF_SECTIONS = {section: EXPECTED[endpoint.name] for section, endpoint in SECTIONS.items()}
 """The same by the names of a snapshot's sections, for the endpoints that are such."""

@@ -59,7 +59,7 @@ async def save_for_ever(path: str, tell: int) -> None:
 
 
 def saves_in(path: str) -> int:
-    """How many saves the file holds; raises AssertionError unless they are whole."""
+    """Count the saves that the file holds; raise AssertionError unless they are whole."""
     if not os.path.exists(path):
         return 0
     connection = sqlite3.connect(path)

@@ -36,7 +36,7 @@ ENUMS: list[Any] = [
 ]
 
 NONES = (datetime(1970, 1, 1, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC))
-"""What the wire's 0 and Go's zero time would be, if they were times."""
+"""The wire's 0 and Go's zero time, as they would be if they were times."""
 int64 = st.integers(-(2**63), 2**64 - 1)
 decimals = int64.map(Decimal) | st.floats(allow_nan=False, allow_infinity=False).map(
     lambda f: Decimal(repr(f))

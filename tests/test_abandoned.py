@@ -1,4 +1,4 @@
-"""What a program leaves behind that abandons its calls shows no secret, however it is shown."""
+"""The remains of a program that abandons its calls show no secret, however they are shown."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_an_abandoned_loop_in_debug_mode_shows_no_secret_and_no_query(road: str)
     ]
     assert told == []
     # It did show what was left: without this, the rest would prove nothing.
-    for what in ("Unclosed response", "Unclosed connection", "Unclosed client session"):
-        assert sum(what in line for line in lines) >= len(MOMENTS)
+    # Which of them comes for a call depends on what the collector takes first.
+    assert sum(line.lstrip().startswith("Unclosed ") for line in lines) >= len(MOMENTS)
     assert sum(line.startswith("Executing <") for line in lines) > 100 * len(MOMENTS)
 
 

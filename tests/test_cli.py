@@ -671,9 +671,8 @@ def test_a_signal_ends_a_command_within_a_second_and_in_silence() -> None:
         process.send_signal(signum)
 
         ended = end(process)
-        assert time.monotonic() - since < 2, (
-            process.args
-        )  # one, on a machine with nothing else to do
+        # One second, on a machine with nothing else to do.
+        assert time.monotonic() - since < 2, process.args
         assert (ended.code, ended.out.replace("ready\n", ""), ended.err) == (
             128 + signum,
             "",

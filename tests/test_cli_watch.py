@@ -87,7 +87,7 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the platform keeps files; no command writes elsewhere, or asks Bilibili."""
+    """The place of the platform's files; no command writes elsewhere, or asks Bilibili."""
     monkeypatch.setattr(accounts_file, "user_config_path", lambda *_, **__: tmp_path / "config")
     monkeypatch.setattr(cli_store, "user_data_path", lambda *_, **__: tmp_path / "data")
     monkeypatch.setattr(watch, "SessionManager", lambda: pytest.fail("this would ask Bilibili"))
@@ -231,9 +231,8 @@ def test_a_login_that_can_t_be_one_is_refused_and_nothing_is_written(
 
     assert (refused.code, file.read_text()) == (2, before)
     assert refused.err.startswith("error: ")
-    assert (
-        "or pipe it to stdin" in refused.err
-    )  # not the environment, which this command does not read
+    # Not the environment, which this command does not read.
+    assert "or pipe it to stdin" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -993,9 +992,8 @@ def test_a_signal_ends_the_watch_within_a_second_and_in_silence() -> None:
     terminal.close()
     assert "Traceback" not in terminal.seen
     assert "Last change" in terminal.seen
-    assert terminal.seen.rindex("\x1b[?25h") > terminal.seen.rindex(
-        "\x1b[?25l"
-    )  # the cursor shows again
+    shown, hidden = map(terminal.seen.rindex, ("\x1b[?25h", "\x1b[?25l"))
+    assert shown > hidden  # the cursor shows again
 
 
 def test_a_reader_that_leaves_early_ends_the_watch() -> None:

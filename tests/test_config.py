@@ -1,4 +1,4 @@
-"""What can't be configured is refused at once, by the name of what is wrong."""
+"""A wrong option is refused at once, by its name."""
 
 from __future__ import annotations
 

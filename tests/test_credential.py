@@ -584,8 +584,9 @@ def test_a_failing_cookies_txt_leaves_no_secret_in_a_traceback_with_locals(
 
 
 def all_that_is_told_of(call: Callable[[], object]) -> str:
-    """What the error of a failing call shows: itself, its attributes, its pickle and its traceback
-    with locals.
+    """Return all that the error of a failing call shows.
+
+    That is its text, its attributes, its pickle, and its traceback with local variables.
     """
     try:
         call()

@@ -119,9 +119,8 @@ def told_by(error: BiliError) -> dict[str, Any]:
 
 
 def test_the_tree_is_that_of_the_contract() -> None:
-    core = {
-        cls for cls in descendants(BiliError) if cls.__module__ == BiliError.__module__
-    }  # an extra has its own
+    # An extra has its own.
+    core = {cls for cls in descendants(BiliError) if cls.__module__ == BiliError.__module__}
     assert core == TREE.keys()
     assert {cls: cls.__bases__ for cls in TREE} == TREE
 

@@ -76,7 +76,7 @@ LESS_THAN_A_PAUSE = 0.9
 """So that the limiter gives up at once when the server says slow down without saying for how long.
 """
 SLACK = 0.6
-"""How much later than at its timeout a call may end while hundreds of others run."""
+"""Seconds after its timeout at which a call may end while hundreds of others run."""
 
 Call = Callable[[Session], Awaitable[object]]
 CALLS: dict[str, Call] = {name: coroutine_of(name) for name in bili.ENDPOINTS}
@@ -104,7 +104,7 @@ def good(request: Received) -> Script:
 
 @pytest.fixture(scope="module")
 def records() -> dict[str, object]:
-    """What each endpoint's good reply means."""
+    """The record of each endpoint's good reply."""
 
     async def ask() -> dict[str, object]:
         async with serve(good) as server, managed(server) as manager:
@@ -125,7 +125,7 @@ def managed(server: FaultServer, **options: Any) -> SessionManager:
 
 
 async def outcome(call: Call, session: Session) -> tuple[object, float]:
-    """What a call returned or raised, and after how many seconds."""
+    """Return the result or the error of a call, and the seconds that it took."""
     started = time.perf_counter()
     try:
         result = await call(session)
@@ -137,8 +137,9 @@ async def outcome(call: Call, session: Session) -> tuple[object, float]:
 def wrong(
     fault: Row, name: str, result: object, record: object, *, by_limiter: bool = False
 ) -> str | None:
-    """How the result differs from what the row expects; `by_limiter`: the limiter may have told
-    what it had heard.
+    """Return how the result differs from the one that the row expects.
+
+    With `by_limiter`, the limiter may have told what it had heard.
     """
     if fault.outcome is None:
         return None if result == record and type(result) is type(record) else f"{name}: {result!r}"
@@ -219,7 +220,7 @@ async def wrong_outcomes(fault: Row, records: dict[str, object]) -> list[str]:
 
 
 def waits(fault: Row) -> bool:
-    """Whether only the timeout ends it."""
+    """Return True if only the timeout ends it."""
     return fault.outcome is RequestTimeout or fault.name.endswith(("falls silent", "that drips"))
 
 

@@ -42,7 +42,7 @@ every_record = pytest.mark.parametrize("cls", RECORDS, ids=lambda cls: cls.__nam
 
 
 def outcome(call: Callable[[], Any], error: type[BiliError]) -> Any:
-    """What the call gives, or the one kind of error that it may raise."""
+    """Return the result of the call, or the one kind of error that it may raise."""
     try:
         return call()
     except error as raised:

@@ -50,5 +50,5 @@ def test_a_tool_that_instruments_aiohttp_sees_the_hosts_requests_and_none_of_our
 
 
 def mentions(text: str, port: int) -> list[str]:
-    """Where a port stands in a text, as a word of its own and not inside an id or a time."""
+    """Return the places of a port in a text, as a word and not inside an id or a time."""
     return re.findall(rf".{{0,80}}\b{port}\b", text)

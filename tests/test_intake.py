@@ -175,6 +175,13 @@ FORMATS: dict[str, Callable[[Pairs], str]] = {
     "JSON object": json_object,
     "JSON object with a header": lambda pairs: json.dumps({"cookie": header(pairs)}),
     "cookies.txt": netscape,
+    "developer tools": lambda pairs: "\n".join(
+        f"{name}\t{value}\t.bilibili.com\t/\t2030-01-01T00:00:00.000Z\t40\t✓"
+        for name, value in pairs
+    ),
+    "exports": lambda pairs: "\n".join(f'export {name}="{value}"' for name, value in pairs),
+    "YAML": lambda pairs: "\n".join(f"{name}: '{value}'" for name, value in pairs),
+    "a Chinese chat": lambda pairs: "\n".join(f"{name}\uff1a{value}" for name, value in pairs),
 }
 AROUND = ["", " ", "\n", "\r\n\r\n", "\ufeff", "\t \n", "\u3000"]
 NOISE: Pairs = [
@@ -322,6 +329,8 @@ REFUSED = {
     "a wrapped header": (HEADER.replace(SESSDATA[12:], f"\n{SESSDATA[12:]}"), "in one line"),
     "a header wrapped in a name": (HEADER.replace("bili_jct", "bili_\njct"), "bili_jct: it seems"),
     "two logins": (f"{HEADER}\n{HEADER.replace('5e55', '0e55')}", "is there twice"),
+    "cookies between commas": (HEADER.replace("; ", ","), "after a comma: .* semicolons"),
+    "a table of another site": (f"SESSDATA\t{SESSDATA}\t.example.com\t/", "only another site's"),
     "a cookie and a token": (f"{HEADER}; access_key=s3cret", "access_key: is a login of its own"),
     "two tokens": ("access_token=s3cret1; access_token=s3cret2", "is there twice"),
     "a token among other fields": ("access_key=s3cret&ts=1", "other fields follow it"),

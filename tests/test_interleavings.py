@@ -120,7 +120,7 @@ class World:
         self.calls.append(asyncio.create_task(what(me)))
 
     def explained(self, which: int, result: object) -> bool:
-        """Whether what has happened can have brought a call this result."""
+        """Return True if what has happened can have brought a call this result."""
         match result:
             case bili.AccountInfo() | bili.AccountSnapshot(account_info=bili.AccountInfo()):
                 info = result if isinstance(result, bili.AccountInfo) else result.account_info

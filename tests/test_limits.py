@@ -6,16 +6,19 @@ Its arithmetic needs no loop.
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import sys
+import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, pairwise
 from random import Random
 from typing import Any
 
 import attrs
 import pytest
-from virtual import START, run_virtual, turns
+from virtual import START, VirtualLoop, run_virtual, turns
 
 from bili_account_async import (
     HostState,
@@ -27,7 +30,9 @@ from bili_account_async import (
     ScopeState,
 )
 from bili_account_async._seam import Seam
-from bili_account_async.limits import LocalLimiter, _Call, _Host
+from bili_account_async.limiting.calls import Call, Departure
+from bili_account_async.limiting.local import LocalLimiter
+from bili_account_async.limiting.queue import Queue
 
 WIDE = RateLimit(rate=1e6, burst=10**6)
 FOREVER = 1e9
@@ -57,9 +62,10 @@ async def depart(
     *,
     patience: float = FOREVER,
     error: BaseException | None = None,
+    **options: Any,
 ) -> float:
     """One call that takes no time: gives when it departed."""
-    permit = await limiter.acquire("host", account, patience=patience)
+    permit = await limiter.acquire("host", account, patience=patience, **options)
     at = now()
     limiter.release(permit, error)
     return at
@@ -91,8 +97,8 @@ def assert_windows_hold(departures: list[float], limit: RateLimit) -> None:
 
 @pytest.mark.parametrize(
     ("field", "bad"),
-    [("rate", bad) for bad in (0, -1, math.nan, math.inf, 5e-324, "2", None, True)]
-    + [("burst", bad) for bad in (0, -1, 1.5, math.nan, "2", None, True)],
+    [("rate", bad) for bad in (0, -1, math.nan, math.inf, 5e-324, 10**400, 1e300, "2", None, True)]
+    + [("burst", bad) for bad in (0, -1, 1.5, math.nan, 10**400, 10**18, "2", None, True)],
 )
 def test_a_rate_limit_that_can_not_be_is_refused_by_the_name_of_its_field(field, bad):
     with pytest.raises(ValueError, match=f"^{field}: "):
@@ -107,6 +113,8 @@ def test_a_rate_limit_that_can_not_be_is_refused_by_the_name_of_its_field(field,
         ("concurrency", 0),
         ("concurrency", 1.5),
         ("concurrency", True),
+        ("concurrency", 10**400),
+        ("max_wait", 10**400),
         ("max_wait", -1),
         ("max_wait", math.nan),
         ("max_wait", "1"),
@@ -116,6 +124,11 @@ def test_a_rate_limit_that_can_not_be_is_refused_by_the_name_of_its_field(field,
 def test_limits_that_can_not_be_are_refused_by_the_name_of_their_field(field, bad):
     with pytest.raises(ValueError, match=f"^{field}: "):
         Limits(**{field: bad})
+
+
+def test_a_burst_that_no_rest_brings_back_is_refused():
+    with pytest.raises(ValueError, match=r"^burst: "):
+        RateLimit(rate=1e-6, burst=10_000)
 
 
 def test_the_defaults_are_those_of_the_contract():
@@ -210,8 +223,15 @@ async def test_hosts_have_budgets_of_their_own():
     assert now() == 0
 
 
+def pump(queue: Queue, now: float) -> Iterator[Call]:
+    """Grant whatever can go, in order."""
+    while call := queue.candidate(now):
+        queue.granted(call, now)
+        yield call
+
+
 def saturate(
-    host: _Host, rng: Random, grants: int, accounts: int
+    host: Queue, rng: Random, grants: int, accounts: int
 ) -> tuple[list[float], dict[str, list[float]], float]:
     """Keep every account waiting, cancel now and then before or after the grant; gives the
     departures and the end.
@@ -221,17 +241,17 @@ def saturate(
     time = 0.0
 
     def arrive(account: str) -> None:
-        call = _Call(host, account, FOREVER, time)
-        if host.enter(call, time):
+        call = Call(host, account, time)
+        if host.enqueue(call, time):
             departed(call)
 
-    def departed(call: _Call) -> None:
+    def departed(call: Call) -> None:
         if rng.random() < 0.02:
             host.leave(call, time)  # cancelled before its task ran: no departure
         else:
             departures.append(time)
             own[call.account].append(time)
-            host.done(call, None, time)
+            host.release(call, None, time)
         again.append(call.account)
 
     again = [f"account {number}" for number in range(accounts)] * 2
@@ -241,7 +261,7 @@ def saturate(
         time = max(time, host.next_at())
         if time >= host.sweep_at:
             host.sweep(time)
-        for call in host.pump(time):
+        for call in pump(host, time):
             departed(call)
     return departures, own, time
 
@@ -252,7 +272,7 @@ def test_a_million_grants_break_no_window_and_use_the_whole_budget():
     )
     assert limits.host
     assert limits.account
-    departures, own, end = saturate(_Host(limits, Random(1).random), Random(1), 1_000_000, 200)
+    departures, own, end = saturate(Queue(limits, Random(1).random), Random(1), 1_000_000, 200)
     assert_windows_hold(departures, limits.host)
     for one in own.values():
         assert_windows_hold(one, limits.account)
@@ -388,13 +408,13 @@ async def test_a_call_that_is_cancelled_in_the_turn_of_its_grant_is_passed_over(
 
 def test_what_a_grant_gives_back_late_is_less_by_the_budget_that_has_grown_since():
     limit = RateLimit(rate=1, burst=2)
-    host = _Host(Limits(host=limit, account=None), Random(1).random)
-    late, *calls = [_Call(host, "a", FOREVER, 0.0) for _ in range(4)]
-    assert host.enter(late, 0.0)
-    assert host.enter(calls[0], 0.9)
+    host = Queue(Limits(host=limit, account=None), Random(1).random)
+    late, *calls = [Call(host, "a", 0.0) for _ in range(4)]
+    assert host.enqueue(late, 0.0)
+    assert host.enqueue(calls[0], 0.9)
     host.leave(late, 0.9)
-    assert [host.enter(call, 0.9) for call in calls[1:]] == [True, False]
-    assert host.ready_at == pytest.approx(1.9)
+    assert [host.enqueue(call, 0.9) for call in calls[1:]] == [True, False]
+    assert host.host.ready_at == pytest.approx(1.9)
 
 
 @run_virtual
@@ -421,7 +441,7 @@ async def test_dead_entries_of_the_heap_hide_nobody_who_could_go(waiting):
     for task in doomed:
         task.cancel()
     await turns()
-    assert len(hold.host.heap) <= 2 * waiting + 64
+    assert sum(map(len, hold.queue.lanes)) <= 2 * waiting + 64
     limiter.release(hold, None)
     assert await asyncio.gather(*tasks) == [0] * waiting
     assert state_of(limiter) == HostState(
@@ -433,42 +453,83 @@ def test_dropping_dead_entries_in_the_middle_of_a_pump_loses_no_live_one():
     limits = Limits(
         host=RateLimit(rate=1, burst=200), account=RateLimit(rate=0.001, burst=2), concurrency=None
     )
-    host = _Host(limits, Random(1).random)
+    host = Queue(limits, Random(1).random)
 
-    def calls(letter: str, accounts: int) -> list[_Call]:
-        return [
-            _Call(host, f"{letter}{number % accounts}", FOREVER, 0.0)
-            for number in range(2 * accounts)
-        ]
+    def calls(letter: str, accounts: int) -> list[Call]:
+        return [Call(host, f"{letter}{number % accounts}", 0.0) for number in range(2 * accounts)]
 
-    assert all(host.enter(call, 0.0) for call in calls("doomed", 100))
+    assert all(host.enqueue(call, 0.0) for call in calls("doomed", 100))
     live, doomed = calls("live", 20), calls("doomed", 100)
-    assert not any(host.enter(call, 0.0) for call in live + doomed)
+    assert not any(host.enqueue(call, 0.0) for call in live + doomed)
     for call in doomed:
         host.leave(call, 0.0)
-    assert len(host.heap) == 120
-    assert list(host.pump(100.0)) == live
-    assert len(host.heap) < 64
+    assert len(host.lanes[1]) == 120
+    assert list(pump(host, 100.0)) == live
+    assert len(host.lanes[1]) < 64
 
 
 # --- max_wait -------------------------------------------------------------------------------------
 
 
+def told_locally(error: Any) -> float:
+    """The estimated wait of a call that our own limits refused."""
+    assert isinstance(error, RateLimited)
+    assert (error.scope, error.status, error.code) == ("local", None, None)
+    assert error.retry_after is not None
+    return error.retry_after
+
+
 @run_virtual
-async def test_a_call_that_waits_for_longer_than_max_wait_fails_with_scope_local():
+async def test_a_call_that_can_not_go_within_max_wait_fails_on_arrival_with_its_estimated_wait():
     limiter = limiter_of(host=RateLimit(rate=1, burst=1), max_wait=2.5)
-    results = await asyncio.gather(*begin(limiter, "abcde"), return_exceptions=True)
-    assert results[:3] == pytest.approx([0, 1, 2])
-    for error in results[3:]:
-        assert isinstance(error, RateLimited)
-        assert (error.scope, error.status, error.code, error.retry_after) == (
-            "local",
-            None,
-            None,
-            None,
-        )
-    assert now() == 2.5
+    tasks = begin(limiter, "abcde")
+    await turns()
+    assert [told_locally(task.exception()) for task in tasks[3:]] == pytest.approx([3, 3])
+    assert await asyncio.gather(*tasks[:3]) == pytest.approx([0, 1, 2])
     assert await depart(limiter) == pytest.approx(3)
+
+
+@run_virtual
+async def test_a_call_that_others_held_up_fails_when_max_wait_is_over():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1), concurrency=1, max_wait=2.5)
+    hold = await limiter.acquire("host", "z", patience=1)
+    (task,) = begin(limiter, "a")
+    await asyncio.wait([task])
+    assert (told_locally(task.exception()), now()) == (0, 2.5)
+    limiter.release(hold, None)
+
+
+@run_virtual
+async def test_the_account_s_own_calls_and_those_of_better_lanes_count_in_the_estimate():
+    limiter = limiter_of(host=RateLimit(rate=10, burst=1), account=RateLimit(rate=1, burst=1))
+    tasks = begin(limiter, ["a"] * 5 + ["b", "c"])
+    await turns()
+    for account, background, wait in [("a", False, 5), ("b", False, 1), ("d", True, 0.3)]:
+        with pytest.raises(RateLimited) as caught:
+            await depart(limiter, account, max_wait=0, background=background)
+        assert told_locally(caught.value) == pytest.approx(wait)
+    await asyncio.gather(*tasks)
+
+
+@run_virtual
+async def test_a_call_that_will_pass_ten_thousand_others_is_not_refused_for_them():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    greedy = begin(limiter, ["greedy"] * 10_000)
+    await turns()
+    assert await depart(limiter, "other", max_wait=2.5) == pytest.approx(2)
+    for task in greedy:
+        task.cancel()
+    await asyncio.wait(greedy)
+
+
+@run_virtual
+async def test_max_wait_is_each_call_s_own_where_it_is_given():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1), max_wait=1.5)
+    patient = begin(limiter, "abcd", max_wait=math.inf)
+    await turns()
+    (hasty,) = begin(limiter, "e")
+    assert await asyncio.gather(*patient) == pytest.approx([0, 1, 2, 3])
+    assert told_locally(hasty.exception()) == pytest.approx(4)
 
 
 @run_virtual
@@ -710,7 +771,13 @@ async def test_refused_calls_leave_no_keys_behind():
 async def test_a_permit_tells_how_long_it_waited_and_how_much_of_it_was_pause():
     limiter = limiter_of(host=RateLimit(rate=1, burst=2))
     first, second = [await limiter.acquire("host", "a", patience=1) for _ in range(2)]
-    waiting = [asyncio.create_task(limiter.acquire("host", "a", patience=60)) for _ in range(2)]
+
+    async def pass_through() -> Departure:
+        permit = await limiter.acquire("host", "a", patience=60)
+        limiter.release(permit, None)
+        return permit
+
+    waiting = [asyncio.create_task(pass_through()) for _ in range(2)]
     await asyncio.sleep(0.5)
     limiter.release(first, told(retry_after=4))  # until 4.5
     await asyncio.sleep(2)
@@ -772,7 +839,7 @@ async def test_an_idle_limiter_has_no_timer_and_no_keys():
     host = limiter._hosts["host"]
     assert len(host.accounts) == 5000
     await asyncio.sleep(2)
-    assert (len(host.accounts), host.heap, host.arrivals, timers()) == (0, [], {}, 0)
+    assert (len(host.accounts), host.waiting, timers()) == (0, 0, 0)
 
 
 @run_virtual
@@ -832,6 +899,286 @@ async def test_an_end_that_is_told_after_closing_starts_no_timer():
     limiter.close()
     limiter.release(permit, told("account"))
     assert timers() == 0
+
+
+# --- lanes ----------------------------------------------------------------------------------------
+
+
+@run_virtual
+async def test_a_retry_goes_before_ten_thousand_calls_that_were_not_sent_yet():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    waiting = begin(limiter, ["a"] * 5_000 + [f"b{number}" for number in range(5_000)])
+    await turns()
+    assert await depart(limiter, "a", retry=True) == pytest.approx(1)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
+@run_virtual
+async def test_retries_keep_their_own_order_and_background_calls_go_when_no_other_could():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1), account=RateLimit(rate=0.2, burst=2))
+    await depart(limiter, "z")
+    order: list[str] = []
+
+    async def call(name: str, account: str, **lane: bool) -> None:
+        await depart(limiter, account, **lane)
+        order.append(name)
+
+    tasks = [
+        asyncio.create_task(call(name, account, retry="r" in name, background="b" in name))
+        for account, name in [
+            ("x", "b1"),
+            ("x", "br1"),
+            ("y", "1"),
+            ("y", "2"),
+            ("y", "3"),
+            ("z", "r1"),
+            ("q", "r2"),
+            ("y", "b2"),
+        ]
+    ]
+    await asyncio.gather(*tasks)
+    # y has no budget of its own for a third call, so the background may go meanwhile.
+    assert order == ["r1", "r2", "1", "2", "br1", "b1", "3", "b2"]
+
+
+@run_virtual
+async def test_the_state_tells_of_background_calls_and_how_long_they_have_waited():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    await depart(limiter)
+    background = begin(limiter, "aab", background=True)
+
+    async def people() -> None:
+        for _ in range(30):
+            await depart(limiter, "person")
+
+    person = asyncio.create_task(people())
+    await asyncio.sleep(20.5)
+    state = state_of(limiter)
+    assert (state.background, state.background_wait) == (3, pytest.approx(20.5))
+    assert state.waiting == 4
+    await asyncio.gather(person, *background)
+    assert now() == pytest.approx(33)  # what people left, the fleet used
+
+
+# --- pauses that add up ---------------------------------------------------------------------------
+
+
+@run_virtual
+async def test_pauses_count_together_and_end_a_call_in_its_place_in_the_queue():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    tasks = begin(limiter, ["a"] * 50, patience=10)
+    patient = begin(limiter, "a", patience=100)
+
+    async def storm() -> None:
+        for _ in range(4):
+            await depart(limiter, "stormy", error=told(retry_after=3), retry=True)
+
+    await storm()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    # Pauses of three seconds each: the fourth, told at ten seconds, makes twelve in all.
+    assert {type(error) for error in ended} == {RateLimited}
+    assert now() == 10
+    patient[0].cancel()
+    await asyncio.wait(patient)
+
+
+@run_virtual
+async def test_what_overlapping_pauses_of_host_and_account_take_is_counted_once():
+    limiter = limiter_of()
+    permits = [await limiter.acquire("host", "a", patience=1) for _ in range(6)]
+    limiter.release(permits[0], told("account", retry_after=8))
+    await asyncio.sleep(2)
+    limiter.release(permits[1], told("host", retry_after=4))  # 2 to 6, while a is paused 0 to 8
+    early = begin(limiter, "a", patience=7)
+    await turns()
+    assert not early[0].done()
+    limiter.release(permits[2], told("host", retry_after=7.5))  # to 9.5: from 2 more than seven
+    with pytest.raises(RateLimited) as caught:
+        await early[0]
+    assert (caught.value.scope, caught.value.retry_after, now()) == ("host", 7.5, 2)
+    late = begin(limiter, "a", patience=7.6)
+    assert await late[0] == 9.5
+
+
+def test_a_throttle_of_a_hundred_thousand_waiting_calls_takes_no_walk():
+    queue = Queue(Limits(host=RateLimit(rate=1, burst=1)), Random(1).random)
+    first = Call(queue, "first", 0.0)
+    queue.enqueue(first, 0.0)
+    for number in range(100_000):
+        queue.enqueue(Call(queue, f"a{number % 100}", 0.0, patience=1000.0 + number % 7), 0.0)
+    hasty = Call(queue, "hasty", 0.0, patience=5.0)
+    queue.enqueue(hasty, 0.0)
+    looked_at = 0
+
+    def count(_frame: Any, event: str, _arg: object) -> None:
+        nonlocal looked_at
+        looked_at += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        refused = queue.release(first, told(retry_after=10), 1.0)
+    finally:
+        sys.setprofile(None)
+    assert [call for call, _ in refused] == [hasty]
+    assert looked_at < 100
+
+
+# --- slow start -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scope", ["host", "account"])
+@run_virtual
+async def test_after_a_pause_one_call_goes_alone_and_then_as_many_again_as_succeeded(scope):
+    limiter = limiter_of()
+    await depart(limiter, error=told(scope, retry_after=5))
+    starts: Counter[float] = Counter()
+
+    async def call() -> None:
+        permit = await limiter.acquire("host", "a", patience=FOREVER)
+        starts[now()] += 1
+        await asyncio.sleep(1)
+        limiter.release(permit, None)
+
+    await asyncio.gather(*(call() for _ in range(1000)))
+    assert [starts[second] for second in range(5, 15)] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 489]
+
+
+@run_virtual
+async def test_a_failure_after_a_pause_lets_one_more_go_and_a_cancellation_too():
+    limiter = limiter_of()
+    await depart(limiter, error=told(retry_after=5))
+    permits = [asyncio.create_task(limiter.acquire("host", "a", patience=60)) for _ in range(3)]
+    await asyncio.sleep(6)
+    assert [task.done() for task in permits] == [True, False, False]
+    limiter.release(permits[0].result(), OSError())
+    permits[1].cancel()
+    limiter.release(await permits[2], None)
+    assert (state_of(limiter).in_flight, now()) == (0, 6)
+
+
+@run_virtual
+async def test_an_account_that_recovers_while_its_first_call_is_under_way_is_held_back_no_more():
+    limiter = limiter_of()
+    await depart(limiter, error=told("account", retry_after=1))
+    first, second = (
+        asyncio.create_task(limiter.acquire("host", "a", patience=60)) for _ in range(2)
+    )
+    await asyncio.sleep(400)
+    assert second.done()
+    for task in (first, second):
+        limiter.release(task.result(), None)
+
+
+# --- loops that are not asyncio's own -------------------------------------------------------------
+
+
+class MillisecondLoop(VirtualLoop):
+    """A clock of whole milliseconds, as uvloop's: timers come up to half of one early."""
+
+    def time(self) -> float:
+        return math.floor(self.now * 1000) / 1000
+
+    def call_at(self, when: float, *args: Any, **options: Any) -> Any:
+        return super().call_at(round(when * 1000) / 1000, *args, **options)
+
+
+def test_a_clock_of_whole_milliseconds_breaks_no_window_and_loses_no_call():
+    limit = RateLimit(rate=300, burst=3)
+
+    async def run() -> list[float]:
+        limiter = limiter_of(host=limit, concurrency=4)
+        departures = []
+        random = Random(1)
+
+        async def call(number: int) -> None:
+            permit = await limiter.acquire("host", f"a{number % 5}", patience=60)
+            departures.append(permit.departed)
+            await asyncio.sleep(random.random() / 100)
+            limiter.release(permit, None)
+
+        tasks = [asyncio.create_task(call(number)) for number in range(2000)]
+        for task in random.sample(tasks, 200):
+            asyncio.get_running_loop().call_later(random.random() * 4, task.cancel)
+        await asyncio.wait(tasks)
+        assert state_of(limiter).in_flight == 0
+        limiter.close()
+        return departures
+
+    with asyncio.Runner(loop_factory=MillisecondLoop) as runner:
+        departures = runner.run(run())
+    assert_windows_hold(departures, limit)
+    assert len(departures) >= 1800
+
+
+def test_a_call_that_was_granted_a_tick_ahead_of_the_clock_is_the_same_throttle():
+    queue = Queue(Limits(host=RateLimit(rate=100, burst=10)), Random(1).random)
+    calls = [Call(queue, "a", 5.0004) for _ in range(2)]
+    granted = [queue.enqueue(call, 5.0004) for call in calls]
+    assert all(granted)
+    for call in calls:
+        queue.release(call, told(), 5.0)
+    assert queue.state(5.0).rate == 50
+
+
+# --- coroutines that are closed -------------------------------------------------------------------
+
+
+@run_virtual
+async def test_a_coroutine_that_is_closed_while_it_waits_gives_its_place_back():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1), concurrency=1)
+    hold = await limiter.acquire("host", "z", patience=1)
+    waits = limiter.acquire("host", "a", patience=60)
+    waits.send(None)
+    (behind,) = begin(limiter, "a")
+    await turns()
+    waits.close()
+    assert state_of(limiter).waiting == 1
+    granted = limiter.acquire("host", "b", patience=60)
+    granted.send(None)
+    behind.cancel()
+    await asyncio.sleep(5)
+    limiter.release(hold, None)
+    granted.close()
+    assert (state_of(limiter).waiting, state_of(limiter).in_flight) == (0, 0)
+    assert await depart(limiter) == 5  # and the budget is there
+
+
+def test_a_coroutine_that_outlives_its_loop_does_no_harm():
+    kept = []
+
+    async def leave() -> None:
+        limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+        await depart(limiter)
+        kept.append(limiter.acquire("host", "a", patience=60))
+        kept[0].send(None)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(leave())
+    kept[0].close()
+
+
+@run_virtual
+async def test_a_refused_call_is_no_reference_cycle():
+    limiter = limiter_of(host=RateLimit(rate=1, burst=1))
+    hold = await limiter.acquire("host", "a", patience=1)
+    tasks = begin(limiter, "a", patience=2)
+    await turns()
+    gc.collect()
+    gc.disable()
+    try:
+        limiter.release(hold, told(retry_after=5))
+        with pytest.raises(RateLimited) as caught:
+            await tasks.pop()
+        kept = weakref.ref(caught.value)
+        del caught
+        with pytest.raises(RateLimited):
+            await depart(limiter, patience=1)
+        await turns(1)  # the loop lets go of what woke this task
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 # --- the protocol ---------------------------------------------------------------------------------

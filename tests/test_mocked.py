@@ -332,7 +332,7 @@ async def test_a_field_of_a_wrong_type_is_named(mocked: Mocked, me: Session) -> 
 
 
 def refused(key: Any) -> aiohttp.ClientConnectorError:
-    """What aiohttp raises for a port that nobody listens on."""
+    """Return the error that aiohttp raises for a port that nobody listens on."""
     return aiohttp.ClientConnectorError(key, ConnectionRefusedError(111, "Connection refused"))
 
 

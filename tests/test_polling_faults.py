@@ -65,7 +65,7 @@ from bili_account_async import (
     VipStatus,
 )
 from bili_account_async._seam import Seam
-from bili_account_async.limits import LocalLimiter
+from bili_account_async.limiting.local import LocalLimiter
 from bili_account_async.polling.memory import LEAVING, STORE_SECONDS, _digest
 from bili_account_async.sandbox import Sandbox
 from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF

@@ -1,4 +1,4 @@
-"""Which failures are worth a retry, after how long, and how many of them there may be.
+"""The failures that are worth a retry, the waits before them, and the budget for them.
 
 Pure: no loop, no clock.
 """
@@ -24,7 +24,13 @@ from bili_account_async import (
     SchemaError,
     TransportError,
 )
-from bili_account_async.retry import EARNED, RESERVE, RetryBudget, may_retry
+from bili_account_async.retry import (
+    EARNED,
+    ENDPOINT_RESERVE,
+    RESERVE,
+    RetryBudget,
+    may_retry,
+)
 
 GET, POST = ENDPOINTS["get_vip_info"], ENDPOINTS["update_sign"]
 
@@ -35,7 +41,7 @@ GET, POST = ENDPOINTS["get_vip_info"], ENDPOINTS["update_sign"]
     + [
         (field, bad)
         for field in ("attempt_timeout", "backoff", "backoff_max")
-        for bad in (0, -1, math.nan, "1", True)
+        for bad in (0, -1, math.nan, 10**400, "1", True)
     ]
     + [("backoff", math.inf), ("backoff_max", math.inf)],
 )
@@ -128,3 +134,19 @@ def test_whatever_fails_requests_stay_within_1_2_of_the_calls_and_the_reserve(sh
             if attempt == 2 or not budget.spend():
                 break
     assert sent <= (1 + EARNED) * calls + RESERVE
+
+
+def test_an_endpoint_that_always_fails_takes_its_own_reserve_and_no_more_of_the_host_s():
+    host = RetryBudget()
+    broken, healthy = RetryBudget(host), RetryBudget(host)
+    assert sum(broken.spend() for _ in range(1000)) == ENDPOINT_RESERVE < RESERVE
+    for _ in range(1000):
+        healthy.earn()
+        assert not broken.spend()
+    assert sum(healthy.spend() for _ in range(1000)) == ENDPOINT_RESERVE
+
+
+def test_the_retries_of_all_endpoints_stay_within_the_host_s_budget():
+    host = RetryBudget()
+    endpoints = [RetryBudget(host) for _ in range(9)]
+    assert sum(one.spend() for one in endpoints * 100) == RESERVE

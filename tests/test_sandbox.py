@@ -717,9 +717,8 @@ async def test_closing_is_prompt_and_leaves_no_task(fault: Fault) -> None:
             _, stuck = await asyncio.open_connection(
                 *sandbox.url.removeprefix("http://").split(":")
             )
-            stuck.write(
-                b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
-            )  # and never a body
+            # The body never comes.
+            stuck.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
             async with asyncio.timeout(5):
                 while len(sandbox.requests) < 6:  # noqa: ASYNC110
                     await asyncio.sleep(0)

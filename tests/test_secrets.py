@@ -208,7 +208,7 @@ def watch() -> Iterator[Watch]:
 
 
 class Shown:
-    """What was shown, and where."""
+    """The texts that were shown, and their places."""
 
     def __init__(self, vault: Vault) -> None:
         self.vault = vault
@@ -374,9 +374,8 @@ def test_no_secret_is_shown_whatever_goes_wrong(watch: Watch) -> None:
 
     names = list(sent["cookie"])
     asyncio.run(each(names, slow=1))
-    asyncio.run(
-        each(names[::5], slow=0), debug=True
-    )  # each callback and each step of a task is logged
+    # In debug mode each callback and each step of a task is logged.
+    asyncio.run(each(names[::5], slow=0), debug=True)
     for event in events:
         shown.look("events", "repr", repr(event) + str(event))
         shown.look("events", "pickle", repr(pickle.dumps(event)))
@@ -640,7 +639,11 @@ def test_a_program_that_fails_shows_no_secret_of_a_credential(program: str, tmp_
 
 def test_no_field_that_may_hold_a_secret_is_one_that_tools_show() -> None:
     may_hold = {"sessdata", "bili_jct", "access_key", "cookies", "headers", "query", "form"}
-    harmless = {("Auth", "access_key"), ("Answer", "headers")}  # a bool; what the sandbox sends
+    harmless = {  # a bool, what the sandbox sends, and what a web client is told
+        ("Auth", "access_key"),
+        ("Answer", "headers"),
+        ("Problem", "headers"),
+    }
     modules = [
         importlib.import_module(found.name)
         for found in pkgutil.walk_packages(bili.__path__, "bili_account_async.")

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import attrs
@@ -40,7 +41,7 @@ from bili_account_async import (
     update_sign,
 )
 from bili_account_async._seam import Seam
-from bili_account_async.retry import RESERVE
+from bili_account_async.retry import ENDPOINT_RESERVE, RESERVE
 from bili_account_async.sandbox import Sandbox
 from bili_account_async.transport import RawReply
 from bili_account_async.wire import Request
@@ -286,7 +287,8 @@ async def test_max_wait_raises_scope_local_and_is_not_tried_again():
         await get_vip_info(me)
         error = await outcome(get_vip_info(me))
         assert isinstance(error, RateLimited)
-        assert (error.scope, now(), len(pool.sent)) == ("local", 3, 1)
+        assert (error.scope, now(), len(pool.sent)) == ("local", 0, 1)
+        assert error.retry_after == pytest.approx(10)
 
 
 # --- what the server asks for ---------------------------------------------------------------------
@@ -371,7 +373,7 @@ async def test_pauses_add_up_over_the_attempts_of_a_call():
 
 
 @run_virtual
-async def test_pauses_that_overlap_leave_no_attempt_without_time():
+async def test_pauses_that_overlap_count_together_and_end_a_call_in_the_queue():
     slow = answer(412, Retry_After="4")
     async with managed(slow, (3.5, slow), retry=Retry(attempts=9)) as (manager, pool):
         first = asyncio.create_task(
@@ -381,8 +383,8 @@ async def test_pauses_that_overlap_leave_no_attempt_without_time():
             outcome(get_vip_info(manager.session(credential(2)), timeout=20))
         )
         error = await first
-        assert type(error) is RequestTimeout
-        assert now() == 7.5
+        assert isinstance(error, RateLimited)
+        assert (error.retry_after, now()) == (4, 3.5)
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         assert [state.in_flight for state in manager.limits_state().values()] == [0]
@@ -515,13 +517,166 @@ async def test_after_an_outage_successes_earn_retries_again():
         me = manager.session(credential())
         for _ in range(50):
             await outcome(get_vip_info(me))
-        assert len(pool.sent) == 50 + RESERVE
+        assert len(pool.sent) == 50 + ENDPOINT_RESERVE
         pool.steps = [(0, OK)]
         for _ in range(11):
             await get_vip_info(me)
         pool.steps, pool.sent = [(0, RESET)], []
         await outcome(get_vip_info(me))
         assert len(pool.sent) == 3
+
+
+# --- options of a session's own -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "bad", "error"),
+    [
+        ("timeout", bad, ValueError)
+        for bad in (0, -1, float("nan"), float("inf"), "1", True, 10**400)
+    ]
+    + [("max_wait", bad, ValueError) for bad in (-1, float("nan"), "1", True, 10**400)]
+    + [("retry", 3, TypeError), ("background", 1, TypeError), ("background", None, TypeError)],
+)
+def test_an_option_of_a_session_that_can_not_be_is_refused_by_its_name(option, bad, error):
+    with pytest.raises(error, match=f"^{option}: "):
+        SessionManager().session(credential(), **{option: bad})
+
+
+@run_virtual
+async def test_a_session_s_timeout_and_retry_replace_the_manager_s_and_a_call_s_its_session_s():
+    async with managed((HANG, OK), retry=Retry.none(), timeout=20) as (manager, pool):
+        hasty = manager.session(credential(), timeout=3, retry=Retry(attempt_timeout=2))
+        await outcome(get_vip_info(hasty))
+        assert [sent.seconds for sent in pool.sent] == pytest.approx([2, 1], abs=0.04)
+        await outcome(get_vip_info(hasty, timeout=1))
+        assert pool.sent[2].seconds == 1
+        await outcome(get_vip_info(manager.session(credential())))
+        assert pool.sent[3].seconds == 20
+
+
+@run_virtual
+async def test_a_session_s_max_wait_replaces_the_manager_s_and_infinity_lifts_it():
+    limits = Limits(host=RateLimit(rate=0.1, burst=1), account=None, max_wait=3)
+    async with managed(limits=limits) as (manager, _):
+        await get_vip_info(manager.session(credential()))
+        calls = [
+            asyncio.create_task(get_vip_info(manager.session(credential(), max_wait=seconds)))
+            for seconds in (float("inf"), 25, None, 0)
+        ]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert now() == pytest.approx(20)
+        assert [type(result) for result in results] == [bili.VipInfo] * 2 + [RateLimited] * 2
+        assert [error.retry_after for error in results[2:]] == pytest.approx([30, 30])
+
+
+@run_virtual
+async def test_max_wait_bounds_the_waits_of_all_attempts_together_and_the_failure_is_told():
+    limits = Limits(host=RateLimit(rate=0.25, burst=1), account=None)
+    async with managed(UNAVAILABLE, limits=limits) as (manager, pool):
+        error = await outcome(get_vip_info(manager.session(credential(), max_wait=6)))
+        assert isinstance(error, ProtocolError)
+        assert (error.status, times(pool), now()) == (503, [0, 4], 4)
+
+
+@run_virtual
+async def test_a_503_among_ten_thousand_waiting_calls_is_answered_at_once():
+    limits = Limits(host=RateLimit(rate=1, burst=1), account=None)
+    async with managed(UNAVAILABLE, OK, limits=limits) as (manager, _):
+        me = manager.session(credential())
+        first = asyncio.create_task(get_vip_info(me))
+        others = [asyncio.create_task(get_vip_info(me)) for _ in range(10_000)]
+        await first
+        assert now() == pytest.approx(1)
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+
+@run_virtual
+async def test_queued_retries_end_when_the_server_s_pauses_have_used_up_their_time():
+    limits = Limits(host=RateLimit(rate=2, burst=12), account=None)
+    slow_down = answer(412, Retry_After="3")
+    retry = Retry(attempts=99)
+    async with managed((0.05, slow_down), limits=limits, retry=retry) as (manager, _):
+        ended: list[float] = []
+
+        async def call(number: int) -> None:
+            error = await outcome(get_vip_info(manager.session(credential(number))))
+            assert isinstance(error, (RateLimited, RequestTimeout))
+            ended.append(now())
+
+        await asyncio.gather(*(call(number) for number in range(1, 101)))
+        assert max(ended) <= 10
+
+
+@run_virtual
+async def test_an_endpoint_that_always_fails_costs_the_healthy_ones_nothing():
+    chance = Random(1)
+
+    class Sick:
+        """Six endpoints: one always fails, one attempt in a hundred of the others does."""
+
+        def __call__(self) -> RawReply | BiliError:
+            sick = pool.sent[-1].path == bili.ENDPOINTS["get_coin_exp"].path
+            failed = sick or chance.random() < 0.01
+            return UNAVAILABLE() if failed else answer(200, BODIES[pool.sent[-1].path])()
+
+    names = sorted(set(bili.ENDPOINTS) - {"update_sign", "clear_sign", "get_coin_log"})[:6]
+    assert "get_coin_exp" in names
+    async with managed(Sick()) as (manager, pool):
+        me = manager.session(credential())
+        failures: Counter[str] = Counter()
+        for _ in range(3000):
+            for name in names:
+                try:
+                    await me.call(bili.ENDPOINTS[name])
+                except BiliError:
+                    failures[name] += 1
+        assert failures == {"get_coin_exp": 3000}
+        sick = sum(sent.path == bili.ENDPOINTS["get_coin_exp"].path for sent in pool.sent)
+        assert sick == 3000 + ENDPOINT_RESERVE
+
+
+# --- people before machines -----------------------------------------------------------------------
+
+
+@run_virtual
+async def test_people_wait_seconds_while_a_fleet_polls_flat_out_and_it_uses_all_that_they_leave():
+    async with managed((0.1, OK), limits=Limits()) as (manager, pool):
+
+        async def poll(number: int) -> None:
+            session = manager.session(credential(number), background=True)
+            while True:
+                await bili.fetch_snapshot(session)
+
+        fleet = [asyncio.create_task(poll(number)) for number in range(1, 201)]
+        await asyncio.sleep(300)
+        calls, snapshots = [], []
+        for number in range(1, 61):  # among them accounts that the fleet polls as well
+            person = manager.session(credential(number * 5))
+            begun = now()
+            await get_vip_info(person)
+            calls.append(now() - begun)
+            await asyncio.sleep(20)
+            begun = now()
+            assert (await bili.fetch_snapshot(person)).complete
+            snapshots.append(now() - begun)
+            await asyncio.sleep(20)
+        assert max(calls) <= 2
+        assert max(snapshots) <= 8
+        state = manager.limits_state()["api"]
+        assert state.background > 500
+        assert state.background_wait > 300
+        # On each host no more was left unused than a departure takes.
+        sent = sum(each.path in API_PATHS for each in pool.sent)
+        assert sent >= 12 + 2 * now() - 1
+        for task in fleet:
+            task.cancel()
+        await asyncio.gather(*fleet, return_exceptions=True)
+
+
+API_PATHS = {endpoint.path for endpoint in bili.ENDPOINTS.values() if endpoint.host == "api"}
 
 
 # --- events ---------------------------------------------------------------------------------------
@@ -736,6 +891,8 @@ class Ticket:
 class Turnstile:
     """A limiter by hand: it lets everybody pass and writes down what it is told."""
 
+    limits: Any = None
+
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, float]] = []
         self.told: list[BaseException | None] = []
@@ -772,6 +929,97 @@ async def test_a_limiter_by_hand_replaces_all_of_the_limits():
         assert [type(error) for error in turnstile.told] == [TransportError] + [type(None)] * 100
         assert manager.limits_state()["api"].waiting == 0
         assert {event.waited for event in events} == {1.5}
+
+
+class OneByOne:
+    """A limiter by hand with one permit at a time, which names limits for the queue before it."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.limits = Limits(**limits)
+        self.lock = asyncio.Lock()
+        self.asked: list[str] = []
+        self.most_asking = self.asking = 0
+
+    async def acquire(self, host: str, account: str, *, patience: float) -> Ticket:
+        self.asked.append(account)
+        self.asking += 1
+        self.most_asking = max(self.asking, self.most_asking)
+        try:
+            await self.lock.acquire()
+        finally:
+            self.asking -= 1
+        return Ticket(waited=0.0)
+
+    def release(self, permit: Ticket, error: BaseException | None) -> None:
+        self.lock.release()
+
+    def state(self) -> Mapping[str, HostState]:
+        return Turnstile().state()
+
+
+@run_virtual
+async def test_a_limiter_by_hand_has_our_lanes_before_it():
+    limiter = OneByOne()
+    async with managed((1.0, UNAVAILABLE), (1.0, OK), limits=None, limiter=limiter) as (manager, _):
+        order: list[str] = []
+
+        async def call(name: str, number: int, background: bool) -> None:
+            await get_vip_info(manager.session(credential(number), background=background))
+            order.append(name)
+
+        calls = [call("retried", 1, False)]
+        calls += [call("fleet", number, True) for number in range(10, 20)]
+        calls += [call("own", 1, False) for _ in range(3)]
+        tasks = [asyncio.create_task(one) for one in calls]
+        await asyncio.sleep(0.5)
+        state = manager.limits_state()["api"]
+        assert (state.waiting, state.background) == (11, 9)
+        await asyncio.gather(*tasks)
+        # One call of the account and one of the fleet stood in it when the retry came.
+        assert order == ["fleet", "own", "retried", "own", "own"] + ["fleet"] * 9
+        assert limiter.most_asking == 2
+
+
+@run_virtual
+async def test_a_limiter_by_hand_keeps_the_concurrency_and_the_max_wait_that_it_names():
+    turnstile = Turnstile()
+    turnstile.limits = Limits(concurrency=3, max_wait=2.5)
+    async with managed((1.0, OK), limits=None, limiter=turnstile) as (manager, pool):
+        calls = [get_vip_info(manager.session(credential(number))) for number in range(1, 13)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert (pool.most_open, len(pool.sent)) == (3, 9)
+        assert [error.scope for error in results if isinstance(error, RateLimited)] == ["local"] * 3
+
+
+@run_virtual
+async def test_max_wait_ends_a_wait_inside_a_limiter_by_hand_and_closing_one_before_it():
+    limiter = OneByOne()
+    async with managed((HANG, OK), limits=None, limiter=limiter, retry=Retry.none()) as (
+        manager,
+        _,
+    ):
+        first = asyncio.create_task(get_vip_info(manager.session(credential(1)), timeout=100))
+        await turns()
+        error = await outcome(get_vip_info(manager.session(credential(2), max_wait=5)))
+        assert isinstance(error, RateLimited)
+        assert (error.scope, now(), limiter.asking) == ("local", 5, 0)
+        waits = [
+            asyncio.create_task(get_vip_info(manager.session(credential(3)))) for _ in range(2)
+        ]
+        await turns()
+        await manager.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await waits[1]
+        for task in (first, waits[0]):
+            task.cancel()
+        await asyncio.gather(first, waits[0], return_exceptions=True)
+
+
+def test_the_limits_that_a_limiter_names_are_limits():
+    turnstile = Turnstile()
+    turnstile.limits = 16
+    with pytest.raises(TypeError, match=r"^limiter\.limits: expected Limits, got int"):
+        SessionManager(limiter=turnstile)
 
 
 # --- a server with a limit of its own, in real time -----------------------------------------------

@@ -28,7 +28,7 @@ from bili_account_async import (
     get_account_info,
     update_sign,
 )
-from bili_account_async.limits import CLOSED
+from bili_account_async.limiting.local import CLOSED
 
 ME = Credential(sessdata="me", dede_user_id=1, bili_jct="jct")
 CALLS = 1_000
@@ -62,7 +62,7 @@ SITUATIONS: dict[str, dict[str, Any]] = {
     "most waiting for a place": {"limits": Limits(host=None, account=None)},
     "most waiting for the budget": {},
     "most waiting until max_wait": {
-        "limits": Limits(account=RateLimit(rate=1, burst=1), max_wait=60)
+        "limits": Limits(account=RateLimit(rate=1, burst=1), max_wait=3600)
     },
 }
 

@@ -143,7 +143,7 @@ class Mistake(Exception):
 
 
 class Kept:
-    """What a failing call has in its frame, as a reply's body."""
+    """An object that a failing call has in its frame, as it has a reply's body."""
 
 
 def remembering(make: Callable[[], BaseException], seen: list[weakref.ref[Any]]) -> Act:

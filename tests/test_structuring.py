@@ -11,7 +11,7 @@ import pathlib
 import sys
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence, MutableSet, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, make_dataclass
@@ -25,6 +25,7 @@ from typing import (
     Generic,
     Literal,
     NamedTuple,
+    NewType,
     Optional,
     TypedDict,
     TypeVar,
@@ -743,10 +744,6 @@ class Point(NamedTuple):
     name: str
 
 
-class FurtherPoint(Point):
-    pass
-
-
 @dataclass
 class Plain:
     number: int = 0
@@ -778,9 +775,7 @@ class Lists:
     grid: tuple[tuple[int, ...], ...] = ()
     levels: list[Level] = attrs.field(factory=list)
     bands: tuple[Band, ...] = ()
-    pair: tuple[int, Level] | None = None
     names: frozenset[Kind] = frozenset()
-    point: FurtherPoint | None = None
 
 
 @attrs.frozen
@@ -863,17 +858,13 @@ OF_USERS: list[tuple[Any, dict[str, Any], Any]] = [
             "grid": [[1, 2], [], [3]],
             "levels": [2, 1],
             "bands": [1.5],
-            "pair": [1, 2],
             "names": ["a"],
-            "point": [1, "p"],
         },
         Lists(
             ((1, 2), (), (3,)),
             [Level.HIGH, Level.LOW],
             (Band.LOW,),
-            (1, Level.HIGH),
             frozenset(Kind),
-            FurtherPoint(1, "p"),
         ),
     ),
     (
@@ -955,7 +946,6 @@ def test_a_user_s_record_comes_back_from_unstructure(cls: Any, wire: Any, record
         (Objects, "table", {"a": "1"}, "table.*"),
         (Lists, "levels", [1, 7], "levels[1]"),
         (Lists, "bands", [1.5, 2], "bands[1]"),
-        (Lists, "pair", [1, 7], "pair[1]"),
         (Objects, "row", [], "row"),
         (Objects, "row", {"number": "1"}, "row"),
         (Objects, "plain", "x", "plain"),
@@ -1070,13 +1060,7 @@ def test_an_enum_of_several_types_takes_none_of_what_equals_its_values(wrong: An
     ("kind", "made"),
     [
         (Sequence[int], (1, 2)),
-        (MutableSequence[int], [1, 2]),
-        (set[int], {1, 2}),
         (frozenset[int], frozenset({1, 2})),
-        (AbstractSet[int], frozenset({1, 2})),
-        (MutableSet[int], {1, 2}),
-        (deque[int], deque([1, 2])),
-        (tuple[int, int], (1, 2)),
     ],
 )
 def test_every_collection_is_made_of_a_list_and_of_nothing_else(kind: Any, made: Any) -> None:
@@ -1085,13 +1069,6 @@ def test_every_collection_is_made_of_a_list_and_of_nothing_else(kind: Any, made:
     for wrong in ("12", {1: 2}, None, 5, (1, 2)):
         assert refusal(kind, wrong).expected.startswith("a list")
     assert refusal(kind, [1, "2"]).path == "[1]"
-
-
-def test_a_named_tuple_is_made_of_a_list_of_its_length() -> None:
-    assert structure(Point, [1, "a"]) == Point(1, "a")
-    assert refusal(tuple[Point, Point], [[1, "a"], [2, 3]]).path == "[1][1]"
-    for wrong in ("ab", {"x": 1, "name": "a"}, [1], [1, "a", 2]):
-        assert "a list of 2" in refusal(Point, wrong).expected
 
 
 UNREADABLE = [datetime, datetime | None, date | None, int | str, Iterable[int], Coined]
@@ -1105,6 +1082,7 @@ UNREADABLE += [
     list[datetime],
     Page,
 ]
+UNREADABLE += [set[int], AbstractSet[int], deque[int], tuple[int, str], Point, Leaf | Plain]
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
@@ -1155,7 +1133,7 @@ def test_a_value_that_was_refused_goes_with_its_last_reference() -> None:
         (CoinLog, with_at(log, ("count",), ...)),
         (CoinLog, []),
         (Holder, {"inner": {"value": -1}}),
-        (Lists, {"pair": [1, "2"]}),
+        (Lists, {"levels": [1, 7]}),
         (Objects, {"table": {"a": "1"}}),
         (Objects, {"row": {"number": "1"}}),
         (Choices, {"mixed": 7}),
@@ -1181,6 +1159,22 @@ def test_a_class_that_holds_itself_can_be_read() -> None:
     assert refusal(Comment, broken).path == "replies[0].replies[0].text"
 
 
+def test_a_class_that_holds_itself_is_told_as_any_other_where_it_stands_first() -> None:
+    wrong = [{"text": "", "replies": "x"}]
+    error = refusal(list[Comment], wrong)
+    assert (error.path, error.expected) == ("[0].replies", "a list")
+
+    @attrs.frozen
+    class Thread:
+        top: Comment
+        others: list[Comment]
+
+    comment = {"text": "", "replies": [], "novel": 1}
+    endpoint: Any = Endpoint("get_thread", "GET", "api", "/x/thread", Auth(), Thread)
+    envelope = {"code": 0, "data": {"top": comment, "others": [comment]}}
+    assert drift(endpoint, envelope) == ("data.top.novel", "data.others[].novel")
+
+
 def test_values_nested_deeper_than_python_can_follow_are_a_schema_error() -> None:
     wire: dict[str, Any] = {"text": "", "replies": []}
     for _ in range(sys.getrecursionlimit()):
@@ -1197,9 +1191,10 @@ def test_values_nested_deeper_than_python_can_follow_are_a_schema_error() -> Non
         (tuple, [1, "a"], "abc"),
         (dict, {"a": [1]}, [["a", 1]]),
         (list[int], [1], [True]),
-        (tuple[int, str], [1, "a"], ["a", 1]),
+        (tuple[int, ...], [1, 2], ["a", 1]),
         (dict[str, Any], {"a": None}, []),
         (Annotated[int, "a note"], 5, "5"),
+        (NewType("Mid", int), 5, True),
         (int, 5, 5.0),
         (float, 5, True),
         (float, 5.5, "5.5"),

@@ -199,7 +199,7 @@ def test_any_other_status_than_200_is_a_protocol_error_whatever_the_body_says(
 
 @pytest.mark.parametrize(
     ("code", "scope"), [(-412, "host"), (-509, "account"), (-702, "account"), (-799, "account")]
-)  # fmt: skip
+)
 def test_a_limit_code_is_a_rate_limit_of_its_scope(code: int, scope: str) -> None:
     assert told_by(judged(200, envelope(code), {"Retry-After": "3.5"})) == {
         "scope": scope,

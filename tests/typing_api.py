@@ -1,8 +1,7 @@
-"""What the public API promises a type checker: `mypy --strict tests/typing_api.py`. Nothing here is
-run.
+"""The promises of the public API to a type checker: `mypy --strict tests/typing_api.py`.
 
-A line with `type: ignore` is a promise too: mypy complains (unused ignore) when it starts to accept
-the mistake.
+Nothing here is run. A line with `type: ignore` is a promise too: mypy complains (unused ignore)
+when it starts to accept the mistake.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The command `bili-account` (extra `cli`). Here: its entry point, which has to work without Typer
-and Rich.
+"""The command `bili-account` (extra `cli`).
 
-A command stands in `app.py`, or in a file of its own that `app.py` adds. `account.py` finds the
-login and runs the command's work, `page.py` draws, `output.py` writes, `failures.py` tells what to
-do next. Nothing outside this folder imports from it.
+This module is its entry point, which has to work without Typer and Rich. A command stands in
+`app.py`, or in a file of its own that `app.py` adds. `account.py` finds the login and runs the
+command's work, `page.py` draws, `output.py` writes, `failures.py` tells what to do next. Nothing
+outside this folder imports from it.
 """
 
 import os
@@ -17,16 +17,15 @@ def main() -> None:
     """Run the command line; the exit codes stand in its help."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _leave)
-    # A stream that the caller closed is None, and would fail whoever asks it for anything.
-    sys.stdin, sys.stdout, sys.stderr = (
-        stream or open(os.devnull, mode)  # noqa: SIM115 - for as long as the process lives
-        for stream, mode in ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w"))
-    )
+    # A stream that the caller closed is None, and would fail whoever asks it for anything. The null
+    # device stays open for as long as the process lives.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # an old code page can't show every nickname
+            # An old code page can't show every nickname.
+            stream.reconfigure(errors="backslashreplace")
     try:
         import rich  # noqa: F401
         import typer  # noqa: F401

@@ -1,5 +1,6 @@
-"""Whose account a command acts for, and how its work runs: the shared options, the login, the event
-loop, signals.
+"""The account that a command acts for, and the running of its work.
+
+Here are the shared options, the ways to a login, the event loop and its signals.
 
 A login is never an argument: the shell's history and the list of processes would keep it.
 """
@@ -12,7 +13,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from getpass import getpass
 from pathlib import Path
 from types import FrameType
@@ -28,11 +28,9 @@ from .output import say
 
 T = TypeVar("T")
 Open = Callable[[], AbstractAsyncContextManager[AccountSession]]
+_COOKIES_TXT_HELP = "Read the login from a browser's exported cookies."
 CookiesTxt = Annotated[
-    Path | None,
-    typer.Option(
-        "--cookies-txt", metavar="PATH", help="Read the login from a browser's exported cookies."
-    ),
+    Path | None, typer.Option("--cookies-txt", metavar="PATH", help=_COOKIES_TXT_HELP)
 ]
 InSandbox = Annotated[
     bool,
@@ -40,14 +38,16 @@ InSandbox = Annotated[
 ]
 
 _VARIABLES = ("BILI_COOKIE", "BILI_SESSDATA", "BILI_DEDE_USER_ID", "BILI_JCT", "BILI_ACCESS_KEY")
+_PROMPT = "Cookie header or SESSDATA of your login (not shown): "
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE = 0.5
 """Seconds that tidying up after a signal may take."""
 
 
 def choose(cookies_txt: Path | None, in_sandbox: bool) -> Open:
-    """What opens a session with the account that the options or the environment name; a terminal is
-    asked for one.
+    """Return the opener of a session with the account that the options or the environment name.
+
+    Without either, the user of a terminal is asked for the login.
     """
     if in_sandbox and cookies_txt is not None:
         raise typer.BadParameter("--sandbox and --cookies-txt: give one of them")
@@ -73,26 +73,24 @@ def _find(cookies_txt: Path | None) -> Credential:
 
 
 def ask_login() -> Credential:
-    """The login that a terminal's user pastes, without echo, or the first line of stdin."""
+    """Return the login that a terminal's user pastes, without echo, or the first line of stdin."""
     try:
-        prompt = partial(
-            getpass, "Cookie header or SESSDATA of your login (not shown): ", sys.stderr
-        )
-        pasted = (prompt() if sys.stdin.isatty() else sys.stdin.readline()).strip()
+        if sys.stdin.isatty():
+            pasted = getpass(_PROMPT, sys.stderr).strip()
+        else:
+            pasted = sys.stdin.readline().strip()
     except (EOFError, UnicodeError):
         pasted = ""
         say("")
     if pasted.startswith("access_key="):
         return Credential(access_key=pasted.removeprefix("access_key="))
-    return (
-        Credential.from_cookie_header(pasted)
-        if "SESSDATA=" in pasted
-        else Credential(sessdata=pasted)
-    )
+    if "SESSDATA=" in pasted:
+        return Credential.from_cookie_header(pasted)
+    return Credential(sessdata=pasted)
 
 
 def run(open_account: Open, work: Callable[[AccountSession], Awaitable[T]]) -> T:
-    """What `work` gives for the account's session; a `BiliError` ends the command with advice."""
+    """Return the result of `work` for the account's session; a `BiliError` ends the command."""
 
     async def connected() -> T:
         async with open_account() as session:
@@ -105,8 +103,9 @@ def run(open_account: Open, work: Callable[[AccountSession], Awaitable[T]]) -> T
 
 
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, which SIGINT and SIGTERM end within a second with `SystemExit`, 128 + the
-    signal's number.
+    """Run `work` as `asyncio.run` does, until it ends or a signal comes.
+
+    SIGINT and SIGTERM end it within a second, with `SystemExit` of 128 + the signal's number.
     """
     received = 0
 

@@ -43,25 +43,18 @@ def add_account(name: Name, every: Every = None, replace: Replace = False) -> No
     """Add an account. Its login is asked for without echo, or read from stdin."""
     if not name.isprintable() or not name.strip():
         raise typer.BadParameter("NAME: expected something that can be shown")
-    there = entries()
-    if name in there and not replace:
-        refuse(
-            f"there is an account {name!r} already",
-            "choose another name; --replace gives it a new login",
-            USAGE,
-        )
+    existing = entries()
+    if name in existing and not replace:
+        advice = "choose another name; --replace gives it a new login"
+        refuse(f"there is an account {name!r} already", advice, USAGE)
     try:
         credential = ask_login()
     except CredentialError as error:
-        refuse(
-            describe(error),
-            "paste the Cookie header of a browser that is logged in, or pipe it to stdin",
-            USAGE,
-        )
-    old = there.get(name)
-    write_entry(
-        name, entry_of(credential, every or (old.get("every") if isinstance(old, dict) else None))
-    )
+        advice = "paste the Cookie header of a browser that is logged in, or pipe it to stdin"
+        refuse(describe(error), advice, USAGE)
+    old = existing.get(name)
+    old_every = old.get("every") if isinstance(old, dict) else None
+    write_entry(name, entry_of(credential, every or old_every))
     say(f"{name} ({_kind(credential)}) is in {accounts_path()}, which only you can read.")
 
 
@@ -69,11 +62,8 @@ def add_account(name: Name, every: Every = None, replace: Replace = False) -> No
 def remove_account(name: Name) -> None:
     """Remove an account. What the store has of it stays."""
     if name not in entries():
-        refuse(
-            f"there is no account {name!r}",
-            "`bili-account accounts list` shows those there are",
-            USAGE,
-        )
+        advice = "`bili-account accounts list` shows those there are"
+        refuse(f"there is no account {name!r}", advice, USAGE)
     write_entry(name, None)
     say(plain(f"{name} was removed from {accounts_path()}. Its coin ledger stays in the store."))
 
@@ -81,8 +71,6 @@ def remove_account(name: Name) -> None:
 def _kind(credential: Credential) -> str:
     if credential.access_key:
         return "app token"
-    return (
-        "cookie"
-        if credential.dede_user_id
-        else "cookie without DedeUserID, so without coin_exp and security_info"
-    )
+    if credential.dede_user_id:
+        return "cookie"
+    return "cookie without DedeUserID, so without coin_exp and security_info"

@@ -1,7 +1,8 @@
 """The file of accounts that `watch` polls: TOML of mode 0600 in the platform's config directory.
 
-    [accounts.alice] sessdata = "…" # with dede_user_id = … and bili_jct = "…"; or access_key = "…"
-    in place of the three every = "30m" # if not as often as the others
+    [accounts.alice]
+    sessdata = "…"  # with dede_user_id = … and bili_jct = "…"; or access_key = "…" in their place
+    every = "30m"  # if not as often as the others
 
 It holds logins: nobody sees it half written, it is not read while others may read it, and no value
 of it is ever shown.
@@ -44,11 +45,13 @@ class Account:
 
 
 def interval(text: object) -> timedelta:
-    """`90s`, `10m`, `1h30m`, `1d`: up to a year, else a `ValueError`."""
+    """Read a time such as `90s`, `10m`, `1h30m` or `1d`.
+
+    Raises `ValueError` for anything else, and for more than a year.
+    """
     if isinstance(text, str) and re.fullmatch(r"([0-9]{1,6}[smhd]){1,4}", text):
-        every = timedelta(
-            seconds=sum(int(n) * _SECONDS[unit] for n, unit in re.findall(r"(\d+)(\w)", text))
-        )
+        parts = re.findall(r"(\d+)(\w)", text)
+        every = timedelta(seconds=sum(int(number) * _SECONDS[unit] for number, unit in parts))
         if timedelta(0) < every <= timedelta(days=366):
             return every
     raise ValueError('every: expected a time up to a year, such as "90s", "10m" or "1h30m"')
@@ -62,30 +65,24 @@ def _option(text: str) -> str:
     return text
 
 
-Every = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TIME",
-        parser=_option,
-        help="How often to ask for all: 90s, 1h30m. If unsaid, each thing as often as it changes.",
-    ),
-]
+_EVERY_HELP = "How often to ask for all: 90s, 1h30m; if unsaid, by what changes how often."
+Every = Annotated[str | None, typer.Option(metavar="TIME", parser=_option, help=_EVERY_HELP)]
 
 
 def accounts_path() -> Path:
-    """Where the file is; a link is followed."""
+    """Return the place of the file; a link is followed."""
     return (user_config_path("bili-account", appauthor=False) / "accounts.toml").resolve()
 
 
 def read_accounts() -> list[Account]:
-    """The accounts of the file. One that is no good is said on stderr and left out."""
-    good = []
+    """Return the accounts of the file; one that is no good is left out, and told on stderr."""
+    accounts = []
     for name, fields in entries().items():
         try:
-            good.append(_account(name, fields))
+            accounts.append(_account(name, fields))
         except (ValueError, CredentialError) as error:
             say(plain(f"error: {accounts_path()}: account {name!r}: {error}"), "red")
-    return good
+    return accounts
 
 
 def _account(name: str, fields: Any) -> Account:
@@ -94,13 +91,12 @@ def _account(name: str, fields: Any) -> Account:
     for field in fields.keys() - {*_PARTS, "every"}:
         raise ValueError(f"{field[:20]}: is unknown; there are {', '.join(_PARTS)} and every")
     parts = {part: value for part, value in fields.items() if part != "every"}
-    return Account(
-        name, Credential(**parts), interval(fields["every"]) if "every" in fields else None
-    )
+    every = interval(fields["every"]) if "every" in fields else None
+    return Account(name, Credential(**parts), every)
 
 
 def entries() -> dict[str, Any]:
-    """What stands in the file, by the accounts' names."""
+    """Return the entries of the file by the accounts' names, unchecked."""
     return _entries(_read())
 
 
@@ -127,14 +123,12 @@ def write_entry(name: str, entry: dict[str, object] | None) -> None:
     try:
         _replace(path, text)
     except OSError as error:
-        refuse(
-            f"can't write {path}: {error.strerror}",
-            "see that you may write there, and that there is room",
-        )
+        advice = "see that you may write there, and that there is room"
+        refuse(f"can't write {path}: {error.strerror}", advice)
 
 
 def entry_of(credential: Credential, every: object) -> dict[str, object]:
-    """What stands in the file for an account."""
+    """Return the entry of an account as the file holds it."""
     parts = {part: getattr(credential, part) for part in _PARTS} | {"every": every}
     return {field: value for field, value in parts.items() if value is not None}
 
@@ -144,32 +138,23 @@ def _read() -> str:
     try:
         with open(path, encoding="utf-8", newline="") as file:
             if os.name == "posix" and os.fstat(file.fileno()).st_mode & 0o077:
-                refuse(
-                    f"{path} holds logins, and others may open it",
-                    f"chmod 600 {quote(str(path))}",
-                    USAGE,
-                )
+                problem = f"{path} holds logins, and others may open it"
+                refuse(problem, f"chmod 600 {quote(str(path))}", USAGE)
             return file.read()
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeError) as error:
-        refuse(
-            f"can't read {path}: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
-            _BY_HAND,
-            USAGE,
-        )
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        refuse(f"can't read {path}: {reason}", _BY_HAND, USAGE)
 
 
 def _entries(text: str) -> dict[str, Any]:
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # whose text may quote a value
-        place = re.search(r"line \d+, column \d+|end of document", str(error))
-        refuse(
-            f"{accounts_path()}: {place[0] if place else 'somewhere'}: this is no TOML",
-            _BY_HAND,
-            USAGE,
-        )
+        found = re.search(r"line \d+, column \d+|end of document", str(error))
+        place = found[0] if found else "somewhere"
+        refuse(f"{accounts_path()}: {place}: this is no TOML", _BY_HAND, USAGE)
     accounts = document.pop("accounts", {})
     if document or not isinstance(accounts, dict):
         refuse(f"{accounts_path()}: something in it is no [accounts.NAME]", _BY_HAND, USAGE)

@@ -1,6 +1,6 @@
 """The Typer app and its short commands.
 
-A command says what to ask and what to show; how, the other files know.
+A command says which account to ask, and which answer to show; the other files know how.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def snapshot(
 ) -> None:
     """Show the whole account on one page."""
     taken = run(choose(cookies_txt, in_sandbox), fetch_snapshot)
-    came = any(getattr(taken, section) is not None for section in ALL_SECTIONS)
+    has_sections = any(getattr(taken, section) is not None for section in ALL_SECTIONS)
     if json:
         show_json(taken)
         for section, error in taken.failures.items():
             say(f"warning: {section} is missing: {describe(error)}", "yellow")
-    elif came:
+    elif has_sections:
         show(page(taken, stdout_width()))
-    if not came:
+    if not has_sections:
         fail(next(iter(taken.failures.values())))
 
 
@@ -111,13 +111,9 @@ def set_sign(
     in_sandbox: InSandbox = False,
 ) -> None:
     """Ask for a new sign; it shows once Bilibili's review is over."""
+    work = partial(update_sign, user_sign=text)
     try:
-        _change(
-            choose(cookies_txt, in_sandbox),
-            yes,
-            f"to: {plain(text)}",
-            partial(update_sign, user_sign=text),
-        )
+        _change(choose(cookies_txt, in_sandbox), yes, f"to: {plain(text)}", work)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

@@ -1,4 +1,4 @@
-"""What `watch` tells of its accounts: a line for each piece of news, and the table. No I/O."""
+"""The text of `watch`: a line for each piece of news of an account, and the table. No I/O."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _EXPIRED, _PARKED = AccountState.EXPIRED.value, AccountState.PARKED.value
 _STYLES = {_OK: "green", _PARTIAL: "yellow", _FAILING: "yellow", _EXPIRED: "red", _PARKED: "red"}
 _ADVICE = {
     _EXPIRED: (
-        "log in again in a browser, run `bili-account accounts add {} --replace`, and start "
-        "this again"
+        "log in again in a browser, run `bili-account accounts add {} --replace`, "
+        "and start this again"
     ),
     _PARKED: "open the account in a browser, do what Bilibili asks there, and start this again",
 }
-_AROUND = 10
+_OTHER_LINES = 10
 """Lines of the table that are no account, at most."""
 _LONGEST = 80
 
@@ -42,7 +42,7 @@ class _Row:
     missing: frozenset[str] = frozenset()
     news: str = ""
     at: float = 0
-    """When the news came, in seconds since 1970."""
+    """The time of the news, in seconds since 1970."""
 
 
 class Board:
@@ -53,7 +53,7 @@ class Board:
         self._rows = {name: _Row() for name in names}
 
     def take(self, event: PollEvent) -> list[Text]:
-        """Note an event; the lines that tell it, none if it is no news."""
+        """Note an event; return the lines that tell it, none if it is no news."""
         row, lines = self._rows[event.account], []
         match event:
             case polling.SnapshotTaken(snapshot=snapshot):
@@ -65,58 +65,53 @@ class Board:
                 lines = [f"failed, next try at {next_at.astimezone():%H:%M:%S}: {describe(error)}"]
             case polling.AccountExpired(error=error) | polling.AccountParked(error=error):
                 row.state = _EXPIRED if isinstance(event, polling.AccountExpired) else _PARKED
-                lines = [
-                    f"{row.state}: {describe(error)}; "
-                    f"{_ADVICE[row.state].format(quote(event.account))}"
-                ]
+                advice = _ADVICE[row.state].format(quote(event.account))
+                lines = [f"{row.state}: {describe(error)}; {advice}"]
         if lines:
             row.news, row.at = plain(lines[-1]), datetime.now(UTC).timestamp()
         style = "" if isinstance(event, polling.Changed) else _STYLES[row.state]
-        return [
-            Text.assemble((plain(event.account), "bold"), " ", (plain(line), style))
-            for line in lines
-        ]
+        name = (plain(event.account), "bold")
+        return [Text.assemble(name, " ", (plain(line), style)) for line in lines]
 
     def table(self, height: int) -> RenderableType:
-        """All accounts; in a terminal without room for them those in trouble, then those with the
-        latest news.
+        """Return the table of all accounts for a terminal of `height` lines.
+
+        Where there is no room for all, it has those in trouble, then those with the latest news.
         """
-        last = Column("Last change", no_wrap=True, ratio=1)
-        fixed = (
-            Column(title, no_wrap=True, max_width=16)
-            for title in ("Account", "State", "Next poll", "Lag")
-        )
-        table = Table(*fixed, last, box=SIMPLE_HEAD, pad_edge=False, expand=True)
+        titles = ("Account", "State", "Next poll", "Lag")
+        columns = [Column(title, no_wrap=True, max_width=16) for title in titles]
+        columns.append(Column("Last change", no_wrap=True, ratio=1))
+        table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, expand=True)
         states = {name: self._state(name) for name in self._rows}
-        names, room = list(self._rows), max(1, height - _AROUND)
+        names, room = list(self._rows), max(1, height - _OTHER_LINES)
         if len(names) > room:
             names.sort(key=lambda name: (states[name] == _OK, -self._rows[name].at))
         now = datetime.now(UTC)
         for name in names[:room]:
             row, state, due = self._rows[name], states[name], self._poller.status(name).next_at
             wait = (due - now).total_seconds() if due else 0
+            news = Text()
+            if row.news:
+                age = _span(now.timestamp() - row.at)
+                news = Text.assemble((f"{age} ago: ", "dim"), row.news)
             table.add_row(
                 plain(name),
                 Text(state, _STYLES.get(state, "")),
                 f"in {_span(wait)}" if wait > 0 else "now" if due else "",
                 _span(max(0, -wait)) if due else "",
-                Text.assemble((f"{_span(now.timestamp() - row.at)} ago: ", "dim"), row.news)
-                if row.news
-                else "",
+                news,
             )
         count, stats = Counter(states.values()), self._poller.stats()
+        counts = ", ".join(f"{n} {state}" for state, n in sorted(count.items()))
         more = f"; {len(names) - room} of them not shown" if len(names) > room else ""
+        lag = f"lag p50 {stats.lag_p50:.1f} s, p99 {stats.lag_p99:.1f} s"
         below = [
-            f"{len(names)} accounts: "
-            f"{', '.join(f'{n} {state}' for state, n in sorted(count.items()))}{more}"
+            f"{len(names)} accounts: {counts}{more}",
+            f"{stats.polls} polls, {stats.failures} failed; {lag}",
         ]
-        below += [
-            f"{stats.polls} polls, {stats.failures} failed; lag p50 {stats.lag_p50:.1f} "
-            f"s, p99 {stats.lag_p99:.1f} s"
-        ]
-        below += [
-            f"{state}: {advice.format('NAME')}" for state, advice in _ADVICE.items() if count[state]
-        ]
+        for state, advice in _ADVICE.items():
+            if count[state]:
+                below.append(f"{state}: {advice.format('NAME')}")
         return Group(table, *(Text(line, "dim") for line in below))
 
     def _state(self, name: str) -> str:
@@ -141,9 +136,8 @@ def _seen(row: _Row, snapshot: AccountSnapshot) -> list[str]:
 
 def _changed(change: Change) -> str:
     if change.path == "coin_log.entries":
-        return "coins " + _cut(
-            "; ".join(f"{coins(e.delta).plain or 0} {e.reason}" for e in change.new)
-        )
+        entries = (f"{coins(entry.delta).plain or 0} {entry.reason}" for entry in change.new)
+        return "coins " + _cut("; ".join(entries))
     return f"{change.path} {_value(change.old)} → {_value(change.new)}"
 
 

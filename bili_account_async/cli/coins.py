@@ -1,5 +1,6 @@
-"""`bili-account coin-log`: the last week as Bilibili shows it, or with `--all` what `watch` has
-ever seen.
+"""`bili-account coin-log`: the coins that came and went.
+
+It shows the last week as Bilibili does or, with `--all`, everything that `watch` has ever seen.
 """
 
 from __future__ import annotations
@@ -63,21 +64,17 @@ def coin_log(
 def _all(account: str | None, path: Path | None) -> CoinLog:
     store = store_at(path)
     if not os.path.exists(store.path):
-        refuse(
-            f"there is no {store.path} yet",
-            "`bili-account watch` makes it, and fills it while it runs",
-        )
+        advice = "`bili-account watch` makes it, and fills it while it runs"
+        refuse(f"there is no {store.path} yet", advice)
 
     async def read() -> CoinLog:
         async with store:
             names = await store.accounts()
             if account not in names and (account or len(names) != 1):
-                there = (
-                    plain(", ".join(names)) or "none: `bili-account watch` has seen no account yet"
-                )
-                refuse(
-                    f"--account: expected one of those in {store.path}", f"there are {there}", USAGE
-                )
+                none = "none: `bili-account watch` has seen no account yet"
+                known = plain(", ".join(names)) or none
+                problem = f"--account: expected one of those in {store.path}"
+                refuse(problem, f"there are {known}", USAGE)
             entries = await store.ledger(account or names[0])
             return CoinLog(entries=entries, count=len(entries))
 
@@ -92,12 +89,8 @@ def _as_csv(log: CoinLog) -> str:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("time", "delta", "reason"))
     for entry in log.entries:
-        reason = plain(entry.reason)  # a spreadsheet would compute what begins like a formula
-        rows.writerow(
-            (
-                entry.time.isoformat(),
-                f"{entry.delta:f}",
-                f"'{reason}" if reason[:1] in "=+-@" else reason,
-            )
-        )
+        reason = plain(entry.reason)
+        if reason[:1] in "=+-@":
+            reason = f"'{reason}"  # or a spreadsheet would compute it as a formula
+        rows.writerow((entry.time.isoformat(), f"{entry.delta:f}", reason))
     return text.getvalue()

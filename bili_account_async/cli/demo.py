@@ -1,5 +1,6 @@
-"""The invented accounts: one with something to see in every section, and for `watch` a few that
-live quickly.
+"""The invented accounts of `--sandbox`.
+
+One has something to see in every section; a few more, for `watch`, live quickly.
 """
 
 from __future__ import annotations
@@ -8,21 +9,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
-from ..limits import Limits
+from ..limiting.types import Limits
 from ..sandbox import Fault, Sandbox, SandboxAccount
 from ..session import AccountSession, SessionManager, open_session
 from .accounts_file import Account
 
 _FLEET = ("alice", "bob", "小红", "dave", "erin")
 _TEMPO = 360
-"""Acts an hour of each of the fleet; with the seed that `open_demo_fleet` takes, a login dies after
-70 s.
-"""
+"""Acts an hour of each of the fleet; with `open_demo_fleet`'s seed, a login dies after 70 s."""
 
 
 @asynccontextmanager
 async def open_demo(port: int = 0) -> AsyncIterator[tuple[Sandbox, SandboxAccount]]:
-    """A sandbox on this port, 0 for a free one, and the invented account in it."""
+    """Open a sandbox on this port, 0 for a free one, with the invented account in it."""
     vip_ends = datetime.now(UTC) + timedelta(days=23.5)
     async with Sandbox(port=port, seed=11) as sandbox:
         account = sandbox.add_account(
@@ -47,7 +46,7 @@ async def open_demo(port: int = 0) -> AsyncIterator[tuple[Sandbox, SandboxAccoun
 
 @asynccontextmanager
 async def open_demo_session() -> AsyncIterator[AccountSession]:
-    """A session with the invented account, in a sandbox that lives as long."""
+    """Open a session with the invented account, in a sandbox that lives as long."""
     async with (
         open_demo() as (sandbox, account),
         open_session(account.credential, hosts=sandbox.hosts) as session,
@@ -57,8 +56,9 @@ async def open_demo_session() -> AsyncIterator[AccountSession]:
 
 @asynccontextmanager
 async def open_demo_fleet() -> AsyncIterator[tuple[SessionManager, list[Account]]]:
-    """Accounts that live quickly, one of them behind a server that fails at first, and what asks
-    for them.
+    """Open a sandbox with accounts that live quickly, and a manager that asks for them.
+
+    One of them is behind a server that fails at first.
     """
     async with Sandbox(seed=40, tempo=_TEMPO) as sandbox:
         people = {name: sandbox.add_account() for name in _FLEET}

@@ -1,5 +1,4 @@
-"""`bili-account doctor`: how the server's replies differ from the documented ones, for a bug
-report.
+"""`bili-account doctor`: a bug report of replies that differ from the documented ones.
 
 Names, types and codes only: the report holds no value of the account, and no name that could be
 one.
@@ -32,11 +31,9 @@ _JSON_TYPES = {dict: "object", list: "list", type(None): "null"}
 def doctor(cookies_txt: CookiesTxt = None, in_sandbox: InSandbox = False) -> None:
     """Report how the replies differ from the documented ones."""
     found = run(choose(cookies_txt, in_sandbox), _examine_all)
-    versions = (
-        f"bili-account-async {__version__}, aiohttp {aiohttp.__version__}, Python "
-        f"{platform.python_version()}"
-    )
-    lines = [f"{versions}, {platform.system()}", *(line for told, _ in found for line in told)]
+    package = f"bili-account-async {__version__}, aiohttp {aiohttp.__version__}"
+    system = f"Python {platform.python_version()}, {platform.system()}"
+    lines = [f"{package}, {system}", *(line for report, _ in found for line in report)]
     show("\n".join(map(plain, lines)))
     say("The report holds no values of the account: it can go into a bug report as it is.")
     failed = [error for _, error in found if error is not None]
@@ -54,7 +51,7 @@ async def _examine_all(session: AccountSession) -> list[tuple[list[str], BiliErr
 async def _examine(
     session: AccountSession, endpoint: Endpoint[Any]
 ) -> tuple[list[str], BiliError | None]:
-    """What the report says of this endpoint, and what failed."""
+    """Return the report's lines on this endpoint, and the error that it gave, if any."""
     name = endpoint.name
     try:
         reply = await session.call_raw(endpoint)
@@ -63,7 +60,7 @@ async def _examine(
     except SchemaError as error:
         got = error.got.split()[0]  # the rest is a value
         wrong = f"  {_masked(error.path)}: expected {error.expected}, got {got}"
-        return [f"{name}: wrong", wrong, _came(error.payload)], error
+        return [f"{name}: wrong", wrong, _payload_line(error.payload)], error
     except (ApiError, RateLimited) as error:  # the message is the server's, and could hold anything
         return [f"{name}: {type(error).__name__}, code {error.code}"], error
     except BiliError as error:
@@ -71,15 +68,15 @@ async def _examine(
     if not reply.unknown_fields:
         return [f"{name}: ok"], None
     unknown = sorted({f"  {_masked(path)}: unknown" for path in reply.unknown_fields})
-    return [f"{name}: ok, with unknown fields", *unknown, _came(reply.payload)], None
+    return [f"{name}: ok, with unknown fields", *unknown, _payload_line(reply.payload)], None
 
 
-def _came(payload: object) -> str:
+def _payload_line(payload: object) -> str:
     return f"  came: {json.dumps(_outline(payload, 0))}"
 
 
 def _outline(value: object, depth: int) -> object:
-    """`value` with types in the place of values; a list is told by its first item."""
+    """Return `value` with types in the place of values; a list is told by its first item."""
     if isinstance(value, dict) and depth < _DEEPEST:
         return {_masked(name): _outline(value[name], depth + 1) for name in list(value)[:_WIDEST]}
     if isinstance(value, list) and value and depth < _DEEPEST:
@@ -88,14 +85,13 @@ def _outline(value: object, depth: int) -> object:
 
 
 def _masked(path: str) -> str:
-    """`path`, with `***` for every name that does not look like one: it may be a number, a token or
-    a text.
+    """Return `path`, with `***` for every name that does not look like one.
+
+    It may be a number, a token or a text of the account's.
     """
     return ".".join(name if _is_name(name) else "***" for name in path.split("."))
 
 
 def _is_name(name: str) -> bool:
-    return (
-        bool(re.fullmatch(r"[A-Za-z_]\w{0,31}(\[\d*\])?", name, re.ASCII))
-        and len(re.findall(r"\d", name)) < 4
-    )
+    word = re.fullmatch(r"[A-Za-z_]\w{0,31}(\[\d*\])?", name, re.ASCII)
+    return word is not None and len(re.findall(r"\d", name)) < 4

@@ -1,4 +1,4 @@
-"""What the user is told when something fails: what happened, what to do next, and the exit code."""
+"""The user's side of a failure: the error in words, advice on what to do next, the exit code."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _NEXT: dict[type[errors.BiliError], str] = {
         "check the network: DNS, VPN, firewall, a proxy (proxy variables are not read)"
     ),
     errors.ProtocolError: (
-        "try again in some minutes; if it stays, something may answer in Bilibili's place (a "
-        "proxy?)"
+        "try again in some minutes; if it stays, something may answer in Bilibili's place "
+        "(a proxy?)"
     ),
 }
 """By class; a subclass without an entry has its base's.
@@ -48,16 +48,15 @@ def fail(error: errors.BiliError) -> NoReturn:
     """Say on stderr what happened and what to do next, and end the command."""
     unsent_sign = isinstance(error, errors.InvalidSign) and not error.code
     code = USAGE if isinstance(error, errors.CredentialError) or unsent_sign else ERROR
-    refuse(
-        describe(error),
-        _next(error),
-        NOT_LOGGED_IN if isinstance(error, errors.NotLoggedIn) else code,
-    )
+    if isinstance(error, errors.NotLoggedIn):
+        code = NOT_LOGGED_IN
+    refuse(describe(error), _next(error), code)
 
 
 def refuse(problem: str, advice: str, code: int = ERROR) -> NoReturn:
-    """End the command with what is wrong and what to do next; without advice where the problem
-    tells it.
+    """End the command with what is wrong and what to do next.
+
+    `advice` is empty where the problem tells it already.
     """
     say(f"error: {plain(problem)}", "red")
     if advice:
@@ -66,7 +65,7 @@ def refuse(problem: str, advice: str, code: int = ERROR) -> NoReturn:
 
 
 def describe(error: errors.BiliError) -> str:
-    """The error on one line, safe for a terminal."""
+    """Return the error on one line, safe for a terminal."""
     if isinstance(error, errors.ApiError) and error.code:  # its own text brings advice too
         return plain(f"{error.endpoint}: {error.message or 'refused'} (code {error.code})")
     return plain(str(error))
@@ -77,8 +76,6 @@ def _next(error: errors.BiliError) -> str:
         case errors.RateLimited(retry_after=float(seconds)):
             return f"wait {seconds:.0f} s, then try again"
         case errors.TransportError(sent=True, endpoint="update_sign" | "clear_sign"):
-            return (
-                "it may have been asked for all the same: look with `bili-account sign show` "
-                "in some minutes"
-            )
+            look = "look with `bili-account sign show` in some minutes"
+            return f"it may have been asked for all the same: {look}"
     return next((_NEXT[kind] for kind in type(error).__mro__ if kind in _NEXT), "")

@@ -1,5 +1,4 @@
-"""Where output goes: data to stdout, messages to stderr, colours only to a terminal that wants
-them.
+"""The output: data to stdout, messages to stderr, colours only to a terminal that wants them.
 
 Text that a server chose passes `plain` before it is shown. Nothing here reads markup.
 """
@@ -24,34 +23,33 @@ PIPED_WIDTH = 80
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without what could move a terminal's cursor, or colour or reorder its
-    text.
-    """
-    return "".join(
-        character if character.isprintable() else _stand_in(character) for character in text
-    )
+    """Return `text` on one line, with nothing that moves a terminal's cursor or reorders text."""
+    return "".join(map(_printable, text))
 
 
-def _stand_in(character: str) -> str:
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
     if character.isspace():
         return " "
     return "" if unicodedata.category(character) == "Cf" else "\N{REPLACEMENT CHARACTER}"
 
 
 def show(what: RenderableType) -> None:
-    """Data, on stdout; a text keeps its own lines, everything else is laid out in the width that
-    there is.
+    """Print data on stdout.
+
+    A text keeps its own lines, everything else is laid out in the width that there is.
     """
     _console(sys.stdout).print(what, soft_wrap=isinstance(what, str))
 
 
 def show_json(record: object) -> None:
-    """Data, on stdout, as one JSON document."""
+    """Print data on stdout as one JSON document."""
     _show_json_text(json.dumps(unstructure(record), ensure_ascii=False, indent=2))
 
 
 def show_json_line(document: object) -> None:
-    """Data, on stdout, as JSON on one line."""
+    """Print data on stdout as JSON on one line."""
     _show_json_text(json.dumps(document, ensure_ascii=False))
 
 
@@ -66,12 +64,12 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def say(text: str, style: str = "") -> None:
-    """A message, on stderr: wrapped by a terminal's width, else on one line."""
+    """Print a message on stderr: wrapped by a terminal's width, else on one line."""
     _console(sys.stderr).print(Text(text, style), soft_wrap=not sys.stderr.isatty())
 
 
 def confirmed(question: str) -> bool:
-    """Whether stdin says yes. The end of stdin is a no, as is everything else."""
+    """Ask on stderr, and return True if stdin says yes; its end is a no, as is all else."""
     typer.echo(f"{question} [y/N] ", nl=False, err=True)  # click's own `confirm` writes to stdout
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

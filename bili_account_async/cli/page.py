@@ -1,4 +1,4 @@
-"""What is drawn: the snapshot's page, a function a section, and the coin log's table. No I/O."""
+"""The drawings: the snapshot's page, a function a section, and the coin log's table. No I/O."""
 
 from __future__ import annotations
 
@@ -49,10 +49,8 @@ _VIP_TROUBLE = {
 
 
 def page(snapshot: AccountSnapshot, width: int) -> RenderableType:
-    """The whole page, for a terminal of this width."""
-    facts, week = (
-        Table.grid(Column(style="bold cyan", min_width=10), "", padding=(0, 1)) for _ in range(2)
-    )
+    """Return the whole page, for a terminal of this width."""
+    facts, week = _headed_grid(), _headed_grid()
     for name, lines in _sections(snapshot):
         facts.add_row(name, Text("\n").join(lines))
     if snapshot.coin_log is not None:
@@ -61,34 +59,33 @@ def page(snapshot: AccountSnapshot, width: int) -> RenderableType:
     if width >= _WIDE:
         below = Table.grid(padding=(0, 4))
         below.add_row(facts, week)
-    return (
-        Group(_profile(snapshot.account_info), below)
-        if snapshot.account_info is not None
-        else below
-    )
+    if snapshot.account_info is None:
+        return below
+    return Group(_profile(snapshot.account_info), below)
+
+
+def _headed_grid() -> Table:
+    return Table.grid(Column(style="bold cyan", min_width=10), "", padding=(0, 1))
 
 
 def coin_table(log: CoinLog) -> RenderableType:
-    """Every entry, and the totals."""
-    time, delta = (
-        Column("Time (UTC+8)", no_wrap=True),
-        Column("Coins", no_wrap=True, justify="right"),
-    )
-    table = Table(time, delta, Column("Reason", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False)
+    """Return the table of every entry, with the totals."""
+    if not log.entries:
+        return Text("No coins came or went in the last week.")
+    time = Column("Time (UTC+8)", no_wrap=True)
+    delta = Column("Coins", no_wrap=True, justify="right")
+    reason = Column("Reason", overflow="fold")
+    table = Table(time, delta, reason, box=SIMPLE_HEAD, pad_edge=False)
     for entry in log.entries:
-        table.add_row(
-            f"{entry.time:%Y-%m-%d %H:%M:%S}", coins(entry.delta), Text(plain(entry.reason))
-        )
-    return (
-        Group(table, _totals(log))
-        if log.entries
-        else Text("No coins came or went in the last week.")
-    )
+        at = f"{entry.time:%Y-%m-%d %H:%M:%S}"
+        table.add_row(at, coins(entry.delta), Text(plain(entry.reason)))
+    return Group(table, _totals(log))
 
 
 def balance_chart(log: CoinLog, width: int) -> RenderableType:
-    """A column for the balance at the end of each day, or of several days where the width has no
-    room for each.
+    """Return a chart with a column for the balance at the end of each day.
+
+    Where the width has no room for each, a column stands for several days.
     """
     net: defaultdict[date, Decimal] = defaultdict(Decimal)
     for entry in log.entries:
@@ -99,24 +96,20 @@ def balance_chart(log: CoinLog, width: int) -> RenderableType:
     top, bottom = max(Decimal(0), *balances), min(Decimal(0), *balances)
     margin = max(len(_amount(top)), len(_amount(bottom)))
     room = max(1, width - margin - 2)
-    each = -(-days // room)
-    points = [balances[min(end, days) - 1] for end in range(each, days + each, each)]
-    heights = [
-        max(1, round((point - bottom) / (top - bottom or 1) * 8 * _CHART_ROWS)) for point in points
-    ]
+    step = -(-days // room)
+    points = [balances[min(end, days) - 1] for end in range(step, days + step, step)]
+    span = top - bottom or Decimal(1)
+    heights = [max(1, round((point - bottom) / span * 8 * _CHART_ROWS)) for point in points]
     thick = min(_THICKEST, room // len(points))
-    chart = Text(
-        f"Balance by day, {first} to {last}, counted from 0: Bilibili does not tell the "
-        "balance itself\n"
-    )
+    why = "Bilibili does not tell the balance itself"
+    chart = Text(f"Balance by day, {first} to {last}, counted from 0: {why}\n")
     for row in reversed(range(_CHART_ROWS)):
         label = _amount(top) if row == _CHART_ROWS - 1 else "" if row else _amount(bottom)
         chart.append(f"{label:>{margin}} │")
         blocks = (_EIGHTHS[max(0, min(8, height - 8 * row))] for height in heights)
-        chart.append(
-            "".join((block * (thick - 1) or block).ljust(thick) for block in blocks) + "\n", "cyan"
-        )
-    chart.append(f"{'':{margin}} └ {'a day' if each == 1 else f'{each} days'} a column")
+        line = "".join((block * (thick - 1) or block).ljust(thick) for block in blocks)
+        chart.append(f"{line}\n", "cyan")
+    chart.append(f"{'':{margin}} └ {'a day' if step == 1 else f'{step} days'} a column")
     return chart
 
 
@@ -129,93 +122,78 @@ def _sections(snapshot: AccountSnapshot) -> Iterator[tuple[str, list[Text]]]:
         yield "Security", list(_security(snapshot.security_info))
     status, application = snapshot.realname_status, snapshot.realname_application
     if status is not None:
-        why = (
-            f", turned down: {plain(application.remark)}"
-            if application and application.remark
-            else ""
-        )
+        remark = plain(application.remark) if application else ""
+        why = f", turned down: {remark}" if remark else ""
         yield "Real name", [Text(in_words(status) + why)]
-    failed = [
-        Text(f"{name} failed: {describe(error)}", "yellow")
-        for name, error in snapshot.failures.items()
-    ]
-    skipped = [
-        Text(f"{name} skipped: this login can't ask for it", "yellow")
-        for name in sorted(snapshot.skipped)
-    ]
-    if failed or skipped:
-        yield "Missing", failed + skipped
+    missing = [f"{name} failed: {describe(error)}" for name, error in snapshot.failures.items()]
+    missing += [f"{name} skipped: this login can't ask for it" for name in sorted(snapshot.skipped)]
+    if missing:
+        yield "Missing", [Text(line, "yellow") for line in missing]
 
 
 def _profile(info: AccountInfo) -> Panel:
-    about = f"{info.userid}, {info.sex.value}" + (
-        f", born {info.birthday}" if info.birthday else ""
-    )
     rank = f", {info.rank}" if info.rank else ""
+    born = f", born {info.birthday}" if info.birthday else ""
     name = Text.assemble((plain(info.uname), "bold"), plain(f"{rank}, mid {info.mid}"))
-    return Panel(
-        Group(name, Text(plain(info.sign) or "no sign", "italic"), Text(plain(about), "dim")),
-        padding=(0, 1),
-    )
+    sign = Text(plain(info.sign) or "no sign", "italic")
+    about = Text(plain(f"{info.userid}, {info.sex.value}{born}"), "dim")
+    return Panel(Group(name, sign, about), padding=(0, 1))
 
 
 def _vip(vip: VipInfo, now: datetime) -> Iterator[Text]:
     due = vip.vip_due_date
     if due is None or due <= now or vip.vip_status == VipStatus.NONE:
-        yield Text("not a member" + (f", the membership ended on {_china_day(due)}" if due else ""))
+        ended = f", the membership ended on {_china_day(due)}" if due else ""
+        yield Text(f"not a member{ended}")
         return
     days = (due - now).days
     left = f"{days} days left" if days > 1 else "one day left" if days else "less than a day left"
     style = "red" if days < 8 else "yellow" if days < 31 else "green"
-    yield Text.assemble(
-        f"{in_words(vip.vip_type)} member, ", (left, style), f", until {_china_day(due)}"
-    )
+    member, until = f"{in_words(vip.vip_type)} member, ", f", until {_china_day(due)}"
+    yield Text.assemble(member, (left, style), until)
     if vip.vip_status != VipStatus.NORMAL:
         why = _VIP_TROUBLE.get(vip.vip_status, "the API document does not know this status")
         yield Text(f"{in_words(vip.vip_status)}: {why}", "red")
 
 
 def _today(rewards: DailyRewards | None, coin_exp: int | None) -> Iterator[Text]:
-    by_coins = (
-        coin_exp if coin_exp is not None else rewards.coins if rewards else 0
-    )  # rewards' coins lag behind
+    by_coins = rewards.coins if rewards else 0
+    if coin_exp is not None:
+        by_coins = coin_exp  # the rewards' coins lag behind
     tasks = {words: getattr(rewards, task) for task, words in _DAILY.items()} if rewards else {}
-    got, whole = (
-        by_coins + _EXP_A_TASK * sum(tasks.values()),
-        _COIN_EXP_MAX + _EXP_A_TASK * len(tasks),
-    )
-    filled = max(0, min(20, got * 20 // whole))
-    yield Text.assemble(
-        f"{got} of {whole} experience  ", ("█" * filled, "green"), ("░" * (20 - filled), "dim")
-    )
-    todo = [f"{words} (+{_EXP_A_TASK})" for words in _those(tasks, False)]
+    earned = by_coins + _EXP_A_TASK * sum(tasks.values())
+    most = _COIN_EXP_MAX + _EXP_A_TASK * len(tasks)
+    filled = max(0, min(20, earned * 20 // most))
+    bar = ("█" * filled, "green"), ("░" * (20 - filled), "dim")
+    yield Text.assemble(f"{earned} of {most} experience  ", *bar)
+    todo = [f"{words} (+{_EXP_A_TASK})" for words in _matching(tasks, False)]
     if (left := _COIN_EXP_MAX - by_coins) > 0:
         todo.append(f"tip coins: {-(-left // _EXP_A_COIN)} (+{left})")
     once = {words: getattr(rewards, task) for task, words in _ONCE.items()} if rewards else {}
-    told = (
-        ("done", "green", _those(tasks, True)),
+    groups = (
+        ("done", "green", _matching(tasks, True)),
         ("open", "yellow", todo),
-        ("open, once", "yellow", _those(once, False)),
+        ("open, once", "yellow", _matching(once, False)),
     )
-    for heading, style, items in told:
+    for heading, style, items in groups:
         if items:
             yield Text.assemble((f"{heading}: ", style), ", ".join(items))
 
 
 def _security(security: SecurityInfo) -> Iterator[Text]:
     bound, safe, sns = security.account_info, security.account_safe, security.account_sns
+    weak_password = safe.pwd_level in (PasswordLevel.WEAK, PasswordLevel.MEDIUM)
     weak = {
         "no password is set": bound.unneeded_check,
         "the password is not safe": not safe.security,
-        f"password of {in_words(safe.pwd_level)} strength": safe.pwd_level
-        in (PasswordLevel.WEAK, PasswordLevel.MEDIUM),
+        f"password of {in_words(safe.pwd_level)} strength": weak_password,
         "no telephone number": not bound.bind_tel,
         "telephone number not verified": bound.bind_tel and not bound.tel_verify,
         "no mail address": not bound.bind_mail,
         "mail address not verified": bound.bind_mail and not bound.mail_verify,
         "real name not certified": not bound.realname_certified,
     }
-    found = _those(weak, True)
+    found = _matching(weak, True)
     yield Text.assemble("score ", (str(safe.score_new), "yellow" if found else "green"), " of 100")
     if found:
         yield Text.assemble(("weak: ", "red"), ", ".join(found))
@@ -224,25 +202,22 @@ def _security(security: SecurityInfo) -> Iterator[Text]:
         plain(bound.hide_mail) or "mail": bound.bind_mail,
     }
     social = {"Weibo": sns.weibo_bind, "QQ": sns.qq_bind, "WeChat": sns.wechat_bind}
-    yield Text("bound: " + (", ".join(_those(owned | social, True)) or "nothing"))
+    yield Text("bound: " + (", ".join(_matching(owned | social, True)) or "nothing"))
 
 
 def _week(log: CoinLog, today: date) -> RenderableType:
-    """Totals, and a bar a day: to the left what went out, to the right what came in."""
-    days = [today - timedelta(days=ago) for ago in range(7)]
-    logs = [
-        attrs.evolve(log, entries=tuple(entry for entry in log.entries if entry.time.date() == day))
-        for day in days
-    ]
-    peak = max(max(one.income, one.spending) for one in logs)
+    """Return totals, and a bar a day: coins out to the left, coins in to the right."""
+    days = {today - timedelta(days=ago): log for ago in range(7)}
+    for day in days:
+        entries = tuple(entry for entry in log.entries if entry.time.date() == day)
+        days[day] = attrs.evolve(log, entries=entries)
+    peak = max(max(part.income, part.spending) for part in days.values())
     chart = Table.grid("", Column(justify="right"), "", "", padding=(0, 1))
-    for day, one in zip(days, logs, strict=True):
-        bars = Text.assemble(
-            (_bar(one.spending, peak).rjust(_BAR), "red"),
-            "│",
-            (_bar(one.income, peak).ljust(_BAR), "green"),
-        )
-        chart.add_row(f"{day:%a %m-%d}", coins(-one.spending), bars, coins(one.income))
+    for day, part in days.items():
+        spending = (_bar(part.spending, peak).rjust(_BAR), "red")
+        income = (_bar(part.income, peak).ljust(_BAR), "green")
+        bars = Text.assemble(spending, "│", income)
+        chart.add_row(f"{day:%a %m-%d}", coins(-part.spending), bars, coins(part.income))
     return Group(_totals(log), chart)
 
 
@@ -256,7 +231,10 @@ def _amount(balance: Decimal) -> str:
 
 
 def coins(amount: Decimal) -> Text:
-    """With its sign, as short as it is exact (a monstrous one in powers of ten); nothing for 0."""
+    """Return the amount with its sign, as short as it is exact; nothing for 0.
+
+    A monstrous one is told in powers of ten.
+    """
     if not amount:
         return Text("")
     shown = f"{amount.normalize():+f}" if -5 < amount.adjusted() < 9 else f"{amount:+.3e}"
@@ -267,7 +245,7 @@ def _bar(amount: Decimal, peak: Decimal) -> str:
     return "█" * max(1, round(_BAR * amount / peak)) if amount else ""
 
 
-def _those(flags: Mapping[str, bool], wanted: bool) -> list[str]:
+def _matching(flags: Mapping[str, bool], wanted: bool) -> list[str]:
     return [words for words, flag in flags.items() if words and flag is wanted]
 
 

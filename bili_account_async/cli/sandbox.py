@@ -44,9 +44,7 @@ def sandbox(
 async def _serve(demo: AbstractAsyncContextManager[tuple[Sandbox, SandboxAccount]]) -> None:
     async with demo as (server, account):
         login = account.credential
-        cookie = (
-            f"SESSDATA={login.sessdata}; DedeUserID={login.dede_user_id}; bili_jct={login.bili_jct}"
-        )
+        cookie = f"SESSDATA={login.sessdata}; DedeUserID={account.mid}; bili_jct={login.bili_jct}"
         key = account.app_credential.access_key
         who = f"{account.uname} (mid {account.mid})"
         show(_HOW_TO_REACH.format(url=server.url, who=who, cookie=cookie, access_key=key))

@@ -1,5 +1,6 @@
-"""Where `watch` keeps what it knows, and `coin-log --all` reads it: an SQLite file in the
-platform's data directory.
+"""The store that `watch` writes and `coin-log --all` reads.
+
+It is an SQLite file in the platform's data directory.
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ from .failures import refuse
 if TYPE_CHECKING:
     from ..store import SqliteStore
 
-StorePath = Annotated[
-    Path | None,
-    typer.Option(
-        "--store", metavar="PATH", help="The file of snapshots and coin ledgers, if not the usual."
-    ),
-]
+_HELP = "The file of snapshots and coin ledgers, if not the usual."
+StorePath = Annotated[Path | None, typer.Option("--store", metavar="PATH", help=_HELP)]
 
 
 def store_at(path: Path | None) -> SqliteStore:
-    """The store in this file, else in the usual one, whose directory is made; not open yet."""
+    """Return the store in this file, else in the usual one, whose directory is made.
+
+    It is not open yet.
+    """
     try:
         from ..store import SqliteStore
     except ImportError:
@@ -34,8 +34,6 @@ def store_at(path: Path | None) -> SqliteStore:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            refuse(
-                f"can't make {path.parent}: {error.strerror}",
-                "name a file elsewhere with --store PATH",
-            )
+            advice = "name a file elsewhere with --store PATH"
+            refuse(f"can't make {path.parent}: {error.strerror}", advice)
     return SqliteStore(path)

@@ -1,5 +1,6 @@
-"""`bili-account watch`: polls the accounts of the file for ever; a table in a terminal, lines or
-JSON elsewhere.
+"""`bili-account watch`: polls the accounts of the file for ever.
+
+It shows a table in a terminal, and lines or JSON elsewhere.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def watch(
     if in_sandbox and store is not None:
         raise typer.BadParameter("--sandbox and --store: give one of them")
     fleet: Fleet
-    kept: SqliteStore | None = None
+    database: SqliteStore | None = None
     if in_sandbox:
         from .demo import open_demo_fleet
 
@@ -52,15 +53,12 @@ def watch(
     else:
         accounts = read_accounts()
         if not accounts:
-            refuse(
-                f"no account in {accounts_path()}",
-                "`bili-account accounts add NAME` adds one",
-                USAGE,
-            )
-        fleet, kept = _own_fleet(accounts), store_at(store)
-        say(f"Watching until Ctrl-C. What is known is kept in {kept.path}.")
+            advice = "`bili-account accounts add NAME` adds one"
+            refuse(f"no account in {accounts_path()}", advice, USAGE)
+        fleet, database = _own_fleet(accounts), store_at(store)
+        say(f"Watching until Ctrl-C. What is known is kept in {database.path}.")
     try:
-        run_until_signal(_watch(fleet, kept, _pace(every, in_sandbox), json))
+        run_until_signal(_watch(fleet, database, _pace(every, in_sandbox), json))
     except BiliError as error:
         fail(error)
 
@@ -106,14 +104,14 @@ async def _watch(
 
 
 def _show_event(event: PollEvent) -> None:
-    told = unstructure(event)
+    fields = unstructure(event)
     if isinstance(event, Changed):
-        del told["snapshot"]  # the event before it has told that
-    show_json_line({"time": _now().isoformat(), "event": type(event).__name__} | told)
+        del fields["snapshot"]  # the event before it has told that
+    show_json_line({"time": _now().isoformat(), "event": type(event).__name__} | fields)
 
 
 async def _show_table(poller: Poller, board: Board) -> None:
-    """All lines, and below them the table."""
+    """Show all lines, and below them the table."""
     console, clock = stdout_console(), asyncio.get_running_loop().time
     with Live(
         console=console,

@@ -1,6 +1,6 @@
 """The Poller: many accounts, for ever, and only what changed.
 
-One room for each question: `events` what it tells, `stores` where the last known values live,
+One room for each question: `events` what it tells, `stores` where the last values live,
 `schedule` when each section is due (pure), `load` what hosts can bear, `memory` what the program
 knows already, `outbox` how events reach it, `account` what one account is doing, `poll` the way of
 one poll, `line` who is next, `poller` the whole.

@@ -1,4 +1,4 @@
-"""One account of a Poller: what it is doing, and why it may be left out. No logic of polls."""
+"""One account of a Poller: its doings, and the reasons to leave it out. No logic of polls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .schedule import JITTER, Plan, Timetable
 
 
 class Stage(Enum):
-    """How far the poll of an account is, whatever its state."""
+    """The progress of an account's poll, whatever its state."""
 
     IDLE = 0
     FETCHING = 1

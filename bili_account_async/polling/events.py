@@ -1,4 +1,4 @@
-"""What a Poller tells: its events, and its state when asked. Data only."""
+"""The events of a Poller, and its state when asked. Data only."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ class AccountStatus:
     state: AccountState
     every: Every
     next_at: datetime | None
-    """When it is due (aware, UTC), in the past if it is late; None while it is polled, paused or
-    parked.
+    """Its due time (aware, UTC), in the past if it is late.
+
+    None while it is polled, paused or parked.
     """
     polls: int

@@ -1,4 +1,4 @@
-"""What the program knows of each account, and the way of it into the store and back.
+"""The knowledge of each account that the program has, and its way into the store and back.
 
 What is known reaches the store after the program was told of it: who dies in between is told again
 after the restart, who leaves in order is not.
@@ -39,7 +39,7 @@ _log = logging.getLogger("bili_account_async")
 
 
 class Known:
-    """What the program knows of one account."""
+    """The last known values of one account."""
 
     __slots__ = ("digests", "unsaved")
 
@@ -50,7 +50,7 @@ class Known:
 
 @attrs.frozen
 class News:
-    """What differs from what the store has."""
+    """The differences from what the store has."""
 
     changes: tuple[Change, ...]
     merged: AccountSnapshot
@@ -98,7 +98,7 @@ class Memory:
             known.digests |= digests
 
     async def close(self, accounts: Iterable[tuple[str, Known]]) -> None:
-        """Offer the store once more what it lacks; give it `LEAVING` seconds, and go."""
+        """Give the store `LEAVING` seconds to take what it lacks, and go."""
         self._leaving = True
         rest = [(account, known) for account, known in accounts if known.unsaved is not None]
         self._start(self._save_all(rest))
@@ -199,11 +199,11 @@ def _digest(value: object) -> bytes:
     return blake2b(orjson.dumps(value, default=_fields), digest_size=16).digest()
 
 
-def _fields(record: object) -> object:
+def _fields(record: attrs.AttrsInstance) -> object:
     """Return the fields of a record, for `orjson`, which knows none."""
     return _getter(type(record))(record)
 
 
 @cache
-def _getter(kind: type) -> attrgetter[object]:
+def _getter(kind: type[attrs.AttrsInstance]) -> attrgetter[object]:
     return attrgetter(*(field.name for field in attrs.fields(kind)))

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+import attrs
+
 from ..call import Engine
 from ..endpoints import HostName
 from ..errors import BiliError, NotLoggedIn, RateLimited, RiskControlled
@@ -111,16 +113,25 @@ class Polls:
         """Return a random number from 0 to 1."""
         return self._engine.seam.random()
 
-    def session(self, account: Account) -> AccountSession:
-        """Return a session for one poll: an idle account keeps no headers and no URLs."""
-        return self._manager.session(account.credential, label=account.name)
+    def _session(self, account: Account, sections: frozenset[str]) -> AccountSession:
+        """Return a session for one poll: an idle account keeps no headers and no URLs.
+
+        A poll has time: it goes behind people, and no bound of theirs ends its waiting. A host in
+        trouble is asked once and not again at once.
+        """
+        retry = self._engine.retry
+        if any(self.pauses.known(section) for section in sections):
+            retry = attrs.evolve(retry, attempts=1)
+        return self._manager.session(
+            account.credential, label=account.name, background=True, max_wait=math.inf, retry=retry
+        )
 
     async def _fetch(self, account: Account, sections: frozenset[str]) -> Fetched:
         """Ask; an error of other people's code, such as a limiter's, is a failure like others."""
         # What is said of a login that was alive is not believed at once, and cancels nothing.
         doubtful = account.alive and not account.doubted
         fatal = (RiskControlled,) if doubtful else (NotLoggedIn, RiskControlled)
-        fetched = await fetch_sections(self.session(account), sections, fatal=fatal)
+        fetched = await fetch_sections(self._session(account, sections), sections, fatal=fatal)
         if fetched.fatal and not isinstance(fetched.fatal[0], BiliError):
             self.ensure_open()
             error = fetched.fatal.pop()

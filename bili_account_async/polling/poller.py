@@ -1,5 +1,6 @@
-"""Poller: many accounts, for ever, and only what changed. It knows sessions and snapshots, nothing
-of HTTP.
+"""Poller: many accounts, for ever, and only what changed.
+
+It knows sessions and snapshots, nothing of HTTP.
 
 The theory. A poll takes one of `WORKERS` slots until the consumer has taken its events: a slow
 consumer slows polling, nothing is dropped, nothing grows. An idle account has no task, only its
@@ -199,7 +200,7 @@ class Poller:
     # life
 
     async def open(self) -> None:
-        """Begin to poll. `async with` does it. A Poller runs once."""
+        """Start to poll. `async with` does it. A Poller runs once."""
         if self._runner is not None:
             raise RuntimeError("a Poller runs once: make a new one")
         engine = self._engine = self._manager.engine

@@ -1,4 +1,4 @@
-"""When each section of an account is due. Pure: told the time and the chance, it waits for nothing.
+"""The due times of each section of an account. Pure: told the time, it waits for nothing.
 
 Every section has a grid of due times, `first + k · every`, that never drifts. Accounts are spread
 over the interval by the golden ratio, which is even for any number of them. The longer intervals of

@@ -1,4 +1,4 @@
-"""Where the last known values live between polls: the protocol, and the default in memory.
+"""The stores of last known values: the protocol, and the default in memory.
 
 The SQLite file is `store.py`'s; when to load and to save is `memory.py`'s business.
 """

@@ -1,4 +1,4 @@
-"""The sandbox's accounts: what the server knows about each, and what can happen to it.
+"""The sandbox's accounts: the server's knowledge of each, and the events that can happen to it.
 
 No HTTP and no JSON here: `endpoints` turns an account into replies, `people` invents one, `living`
 makes one act.
@@ -28,11 +28,10 @@ DAILY_COIN_EXP = 50
 
 
 def _decimal(number: Decimal | float) -> Decimal:
-    """0.1 becomes Decimal("0.1"), not the binary fraction next to it."""
+    """Return the number as it is written: 0.1 becomes Decimal("0.1"), no binary fraction."""
     if isinstance(number, bool) or not isinstance(number, Decimal | int | float):
-        raise TypeError(
-            f"a number of coins must be an int, a float or a Decimal, not {type(number).__name__}"
-        )
+        kind = type(number).__name__
+        raise TypeError(f"a number of coins must be an int, a float or a Decimal, not {kind}")
     return Decimal(str(number))
 
 
@@ -53,18 +52,14 @@ class CoinChange:
 
 @attrs.define(eq=False)
 class World:
-    """What the accounts of one sandbox share: the clock, the lock, the rules, and who is known by
-    which secret.
-    """
+    """The things that the accounts of one sandbox share: clock, lock, rules, and known secrets."""
 
     now: Callable[[], datetime]
     review_delay: timedelta
     sensitive_words: tuple[str, ...]
     lock: RLock = attrs.field(factory=RLock)
     known: dict[tuple[str, str], "SandboxAccount"] = attrs.field(factory=dict, repr=False)
-    """By ("SESSDATA", decoded cookie) and by ("access_key", token), whether the login is alive or
-    not.
-    """
+    """Accounts by ("SESSDATA", decoded cookie) and by ("access_key", token), alive or not."""
 
     def time(self) -> datetime:
         now = self.now()
@@ -74,32 +69,29 @@ class World:
 
 
 def _typed(_: type, fields: list["attrs.Attribute[Any]"]) -> list["attrs.Attribute[Any]"]:
-    """Let every plain field insist on its type, in the constructor and ever after:
-    True is no int.
+    """Return the fields, of which the plain ones insist on their types: True is no int.
+
+    They do so in the constructor and whenever a test sets an attribute.
     """
 
-    def insist_on(wanted: type) -> Callable[[object, "attrs.Attribute[Any]", object], None]:
-        def insist(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
-            if type(value) is not wanted:
-                raise TypeError(
-                    f"{field.name} must be {wanted.__name__}, not {type(value).__name__}"
-                )
-
-        return insist
+    def check(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+        if type(value) is not field.type:
+            expected = getattr(field.type, "__name__", field.type)
+            raise TypeError(f"{field.name} must be {expected}, not {type(value).__name__}")
 
     return [
-        f.evolve(validator=insist_on(f.type)) if f.type in (bool, int, str) else f for f in fields
+        field.evolve(validator=check) if field.type in (bool, int, str) else field
+        for field in fields
     ]
 
 
 @attrs.define(eq=False, repr=False, kw_only=True, field_transformer=_typed)
 class SandboxAccount:
-    """An invented person. Read and set its attributes at any time; they are named as the API's
-    fields.
+    """An invented person, whose attributes are named as the API's fields.
 
-    Attributes show the state as of the last request or method call (`catch_up` brings it up to the
-    clock). Bound mail and telephone and the real name show in several endpoints, and are one
-    attribute each here.
+    Read and set them at any time. Attributes show the state as of the last request or method call
+    (`catch_up` brings it up to the clock). Bound mail and telephone and the real name show in
+    several endpoints, and are one attribute each here.
     """
 
     _world: World
@@ -155,7 +147,7 @@ class SandboxAccount:
     """The balance. No endpoint shows it, and setting it writes no log."""
     bili_jct: str = attrs.field(default="", repr=False)
     logged_in: bool = True
-    """Whether both logins, the browser's and the app's, are alive."""
+    """True while both logins, the browser's and the app's, are alive."""
 
     _sessdata: str = attrs.field(init=False, default="", repr=False)
     _access_key: str = attrs.field(init=False, default="", repr=False)
@@ -182,9 +174,7 @@ class SandboxAccount:
 
     @property
     def history(self) -> tuple[CoinChange, ...]:
-        """Every true change of the coins up to now, oldest first; the API shows only the last week
-        of it.
-        """
+        """Every true change of the coins up to now, oldest first; the API shows the last week."""
         self.catch_up()
         return tuple(self._history)
 
@@ -197,7 +187,7 @@ class SandboxAccount:
             self._history = sorted(changes, key=_time_of)
 
     def last_week(self) -> list[CoinChange]:
-        """What the coin log shows: the changes of the last seven days, newest first."""
+        """Return the changes that the coin log shows: the last seven days, newest first."""
         with self._world.lock:
             self.catch_up()
             start = bisect.bisect(self._history, self._world.time() - WEEK, key=_time_of)
@@ -206,9 +196,7 @@ class SandboxAccount:
     def earn(
         self, delta: Decimal | float, reason: str = "登录奖励", *, at: datetime | None = None
     ) -> None:
-        """Change the coins by `delta`, now or `at` a time of the past, and write
-        it into the log.
-        """
+        """Change the coins by `delta`, now or `at` a time of the past, and log the change."""
         with self._world.lock:
             if at is None:
                 self.catch_up()
@@ -219,8 +207,9 @@ class SandboxAccount:
     def tip(
         self, video: str = "BV1j5411s7M8", coins: int = 1, *, at: datetime | None = None
     ) -> None:
-        """Spend coins on a video: they leave the balance, are logged, and bring experience, 10 each
-        up to 50 a day.
+        """Spend coins on a video, which brings experience: 10 each, up to 50 a day.
+
+        The coins leave the balance and are logged. Raises `ValueError` for more than there are.
         """
         with self._world.lock:
             if at is None:
@@ -245,8 +234,9 @@ class SandboxAccount:
                 self._reviews.clear()
 
     def log_out(self) -> None:
-        """Kill the login, as when it expires or the password changes: every
-        endpoint answers -101.
+        """Kill the login, as when it expires or the password changes.
+
+        Every endpoint answers -101 from now on.
         """
         self.logged_in = False
 
@@ -255,23 +245,17 @@ class SandboxAccount:
         self.logged_in = True
 
     def renew_login(self) -> None:
-        """Log in afresh: `credential` and `app_credential` are new ones from here on, the old ones
-        are dead.
-        """
+        """Log in afresh: `credential` and `app_credential` are new, and the old ones dead."""
         with self._world.lock:
-            for kind, secret in (
-                ("SESSDATA", unquote(self._sessdata)),
-                ("access_key", self._access_key),
-            ):
-                self._world.known.pop((kind, secret), None)
-            number = self._rng.getrandbits
-            self._sessdata = (
-                f"{number(32):08x}%2C{1_900_000_000 + number(24)}"
-                f"%2C{number(20):05x}*{number(8):02x}"
-            )
-            self._access_key, self.bili_jct = f"{number(128):032x}", f"{number(128):032x}"
-            self._world.known["SESSDATA", unquote(self._sessdata)] = self
-            self._world.known["access_key", self._access_key] = self
+            known = self._world.known
+            known.pop(("SESSDATA", unquote(self._sessdata)), None)
+            known.pop(("access_key", self._access_key), None)
+            bits = self._rng.getrandbits
+            first, ends = f"{bits(32):08x}", 1_900_000_000 + bits(24)
+            self._sessdata = f"{first}%2C{ends}%2C{bits(20):05x}*{bits(8):02x}"
+            self._access_key, self.bili_jct = f"{bits(128):032x}", f"{bits(128):032x}"
+            known["SESSDATA", unquote(self._sessdata)] = self
+            known["access_key", self._access_key] = self
             self.logged_in = True
 
     def catch_up(self) -> None:
@@ -285,9 +269,7 @@ class SandboxAccount:
                 self.sign = self._reviews.pop(0)[1]
 
     def begin_day(self, now: datetime) -> None:
-        """Open the daily tasks again if `now` is on a later day, in UTC+8, than
-        the last one known.
-        """
+        """Open the daily tasks again if `now` is on a later day, in UTC+8, than the last one."""
         today = now.astimezone(CHINA).date()
         if today > self._today:
             self._today = today

@@ -1,5 +1,4 @@
-"""The nine endpoints as the API document and its errata have them: who may ask, and what the reply
-looks like.
+"""The nine endpoints as the API document and its errata have them: their logins and replies.
 
 Replies are built from the names that the document prints, quirks included. No sockets here.
 """
@@ -36,7 +35,7 @@ MESSAGES = {
 }
 LONGEST_SIGN = 70
 EMOJI = re.compile(r"\[\w+\]|[\U0001f000-\U0001faff\ufe0f]")
-"""What counts as an emoji image: the site's own, such as [doge], and Unicode's."""
+"""An emoji image: one of the site's own, such as [doge], or of Unicode's."""
 
 
 @attrs.frozen
@@ -54,16 +53,19 @@ class Endpoint:
     The server does not compare it with the account.
     """
     action: Callable[[SandboxAccount, World, Mapping[str, str]], int] | None = None
-    """What a POST does before its reply; its code, if not 0, is the answer.
+    """The work of a POST before its reply; the code that it returns, if not 0, is the answer.
 
-    The cookie alone is not enough: csrf.
+    For a POST the cookie alone is not enough: its form needs the csrf token too.
     """
 
 
 def holders(
     request: ReceivedRequest, world: World
 ) -> tuple[SandboxAccount | None, SandboxAccount | None]:
-    """Whose browser login and whose app login came with the request, alive or not."""
+    """Return the accounts whose browser login and app login came with the request.
+
+    They may be alive or not; None for a login that did not come, or that nobody has.
+    """
     sessdata = request.cookies.get("SESSDATA", "")
     decoded = "" if "," in sessdata else unquote(sessdata)  # a raw comma logs nobody in
     fields = request.form if request.method == "POST" else request.query
@@ -72,8 +74,9 @@ def holders(
 
 
 def answer(endpoint: Endpoint, request: ReceivedRequest, world: World) -> Json:
-    """What the endpoint says to a request with the right method: the document's checks, then its
-    own reply.
+    """Return the endpoint's answer to a request with the right method.
+
+    The document's checks come first, then the endpoint's own reply.
     """
     if request.form is None:
         return refusal(-400)
@@ -127,11 +130,7 @@ def _daily_rewards(account: SandboxAccount) -> Json:
 
 
 def _coin_exp(account: SandboxAccount) -> Json:
-    return {
-        "code": 0,
-        "message": "0",
-        "number": account.coin_exp,
-    }  # no data and no ttl, as documented
+    return {"code": 0, "message": "0", "number": account.coin_exp}  # no data, no ttl: documented
 
 
 def _vip_info(account: SandboxAccount) -> Json:
@@ -141,13 +140,12 @@ def _vip_info(account: SandboxAccount) -> Json:
 
 
 def _security_info(account: SandboxAccount) -> Json:
-    bindings = (
-        "hide_tel hide_mail bind_tel bind_mail tel_verify mail_verify unneeded_check "
-        "realname_certified"
-    )
+    masked = _fields(account, "hide_tel hide_mail")
+    bound = _fields(account, "bind_tel bind_mail tel_verify mail_verify")
+    certified = _fields(account, "unneeded_check realname_certified")
     sns = _fields(account, "weibo_bind qq_bind wechat_bind")
     data = {
-        "account_info": _fields(account, bindings),
+        "account_info": masked | bound | certified,
         "account_safe": {"Score": account.score} | _fields(account, "score_new pwd_level security"),
         "account_sns": {name: 1 if bound else 0 for name, bound in sns.items()},
         "account_other": {"skipVerify": account.skip_verify},

@@ -38,7 +38,7 @@ class Answer:
         return cls(_HTML, status, HTML_TYPE, tuple(headers.items()))
 
     def changed(self, change: Callable[[Json], object]) -> Answer:
-        """This answer with another JSON payload; a page for people stays as it is."""
+        """Return this answer with another JSON payload; a page for people stays as it is."""
         if self.content_type != JSON_TYPE:
             return self
         payload = json.dumps(change(json.loads(self.body)), ensure_ascii=False)
@@ -47,8 +47,7 @@ class Answer:
 
 @attrs.frozen
 class Fault:
-    """Something that goes wrong with a request: make one with the constructors, in plain words of
-    what goes wrong.
+    """Something that goes wrong with a request; the class methods make one of each kind.
 
     `status` and `code` refuse the request. With all others the server carries it out first: a sign
     whose answer was lost has been changed all the same.
@@ -62,22 +61,22 @@ class Fault:
 
     @classmethod
     def latency(cls, seconds: float) -> Fault:
-        """The answer comes late."""
+        """Make the answer come late, by so many seconds."""
         return cls(f"latency {seconds} s", delay=seconds)
 
     @classmethod
     def hang(cls) -> Fault:
-        """The answer never comes."""
+        """Make the answer never come."""
         return cls("hang", delay=math.inf)
 
     @classmethod
     def reset(cls) -> Fault:
-        """The connection is reset (RST) before the answer."""
+        """Reset the connection (RST) before the answer."""
         return cls("reset", ending="reset")
 
     @classmethod
     def truncated(cls) -> Fault:
-        """The connection ends in the middle of the body that Content-Length announced."""
+        """End the connection in the middle of the body that Content-Length announced."""
         return cls("truncated", ending="truncated")
 
     @classmethod
@@ -89,56 +88,57 @@ class Fault:
         body: bytes = _HTML,
         headers: Mapping[str, str] | None = None,
     ) -> Fault:
-        """Another HTTP status than 200, with an HTML page as body unless you say otherwise."""
+        """Answer with another HTTP status than 200, and an HTML page unless you give a body."""
         extra = dict(headers or {})
         if retry_after is not None:
             extra["Retry-After"] = str(retry_after)
-        return cls(
-            f"status {status}", instead=Answer(body, status, HTML_TYPE, tuple(extra.items()))
-        )
+        answer = Answer(body, status, HTML_TYPE, tuple(extra.items()))
+        return cls(f"status {status}", instead=answer)
 
     @classmethod
     def code(cls, code: int, message: str | None = None) -> Fault:
-        """The API refuses with this code, under HTTP 200; the message is the API's own unless you
-        give one.
+        """Refuse with this code of the API, under HTTP 200.
+
+        The message is the API's own unless you give one.
         """
         return cls(f"code {code}", instead=Answer.json(refusal(code, message)))
 
     @classmethod
     def body(cls, body: bytes, content_type: str = JSON_TYPE) -> Fault:
-        """Any bytes in place of the reply."""
-        return cls(
-            f"body of {len(body)} bytes", spoil=lambda _: Answer(body, content_type=content_type)
-        )
+        """Put these bytes in place of the reply."""
+        answer = Answer(body, content_type=content_type)
+        return cls(f"body of {len(body)} bytes", spoil=lambda _: answer)
 
     @classmethod
     def empty(cls) -> Fault:
-        """Nothing in place of the reply."""
+        """Put nothing in place of the reply: HTTP 200 with an empty body."""
         return cls.body(b"")
 
     @classmethod
     def html(cls) -> Fault:
-        """A page for people in place of the reply, under HTTP 200."""
+        """Put a page for people in place of the reply, under HTTP 200."""
         return cls.body(_HTML, HTML_TYPE)
 
     @classmethod
     def two_documents(cls, code: int = -509) -> Fault:
-        """An error envelope and, right behind it, the reply: seen in the wild."""
+        """Put an error envelope right before the reply: seen in the wild."""
         first = Answer.json(refusal(code)).body
-        return cls(
-            f"two documents, {code} first",
-            spoil=lambda answer: attrs.evolve(answer, body=first + answer.body),
-        )
+
+        def both(answer: Answer) -> Answer:
+            return attrs.evolve(answer, body=first + answer.body)
+
+        return cls(f"two documents, {code} first", spoil=both)
 
     @classmethod
     def payload(cls, change: Callable[[Json], object]) -> Fault:
-        """The reply's whole JSON becomes what `change` returns for it."""
+        """Replace the reply's whole JSON with the value that `change` returns for it."""
         return cls("payload changed", spoil=lambda answer: answer.changed(change))
 
     @classmethod
     def data(cls, change: Callable[[Json], object]) -> Fault:
-        """The reply's `data` becomes what `change` returns for it; a reply without data stays as it
-        is.
+        """Replace the reply's `data` with the value that `change` returns for it.
+
+        A reply without data stays as it is.
         """
 
         def within(payload: Json) -> Json:
@@ -149,8 +149,10 @@ class Fault:
 
     @classmethod
     def set_cookie(cls, *lines: str) -> Fault:
-        """The answer also sets cookies, one `Set-Cookie` header a line."""
+        """Add cookies to the answer, one `Set-Cookie` header a line."""
         extra = tuple(("Set-Cookie", line) for line in lines)
-        return cls(
-            "set-cookie", spoil=lambda answer: attrs.evolve(answer, headers=answer.headers + extra)
-        )
+
+        def with_cookies(answer: Answer) -> Answer:
+            return attrs.evolve(answer, headers=answer.headers + extra)
+
+        return cls("set-cookie", spoil=with_cookies)

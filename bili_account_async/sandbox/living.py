@@ -1,4 +1,4 @@
-"""Accounts that live: what a living account does by itself, at which times.
+"""Accounts that live: the acts of a living account, and their times.
 
 A life is drawn from its own seeded generator and evaluated only when somebody looks, each act at
 its own time: the same seed and clock give the same history, however often the account is asked.
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 VIP_NONE, VIP_NORMAL, VIP_FROZEN = 0, 1, 2
 MONTH = timedelta(days=31)
+_BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+"""The characters of a video's id: no 0, O, I or l, which people mix up."""
 
 
 @attrs.define(eq=False)
 class Life:
-    """The acts of one account: `tempo` of them an hour on average, as independent events
-    (exponential gaps).
-    """
+    """The acts of one account: `tempo` of them an hour on average, as independent events."""
 
     _rng: Random
     _tempo: float
@@ -38,12 +38,13 @@ class Life:
         while self._next <= until:
             account.begin_day(self._next)
             _end_vip(account, self._next)
-            (act,) = self._rng.choices(_ACTS, _HOW_OFTEN)
+            (act,) = self._rng.choices(_ACTS, _WEIGHTS)
             act(account, self._rng, self._next)
             self._wait()
         _end_vip(account, until)
 
     def _wait(self) -> None:
+        # Independent events have exponential times between them.
         self._next += timedelta(hours=self._rng.expovariate(self._tempo))
 
 
@@ -74,11 +75,8 @@ def _tip(account: SandboxAccount, rng: Random, at: datetime) -> None:
 def _buy_vip(account: SandboxAccount, rng: Random, at: datetime) -> None:
     start = max(account.vip_due_date, _milliseconds(at))
     account.vip_due_date = start + MONTH // timedelta(milliseconds=1)
-    account.vip_type, account.vip_status, account.vip_pay_type = (
-        max(account.vip_type, 1),
-        VIP_NORMAL,
-        1,
-    )
+    account.vip_type = max(account.vip_type, 1)
+    account.vip_status, account.vip_pay_type = VIP_NORMAL, 1
 
 
 def _lose_vip(account: SandboxAccount, rng: Random, at: datetime) -> None:
@@ -105,7 +103,7 @@ _ACTS = [
     _freeze_or_thaw_vip,
     _lose_login,
 ]
-_HOW_OFTEN = [30, 30, 12, 8, 8, 2, 2, 4, 0.3]
+_WEIGHTS = [30, 30, 12, 8, 8, 2, 2, 4, 0.3]
 
 
 def _end_vip(account: SandboxAccount, at: datetime) -> None:
@@ -118,7 +116,5 @@ def _milliseconds(time: datetime) -> int:
 
 
 def video_id(rng: Random) -> str:
-    """An invented video's id, which looks like the real ones."""
-    return "BV1" + "".join(
-        rng.choices("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz", k=9)
-    )
+    """Return an invented video's id, which looks like the real ones."""
+    return "BV1" + "".join(rng.choices(_BASE58, k=9))

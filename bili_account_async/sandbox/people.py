@@ -1,4 +1,4 @@
-"""Invented people: what an account holds when the test says nothing about it.
+"""Invented people: the contents of an account about which the test says nothing.
 
 No real person is meant.
 """
@@ -19,7 +19,7 @@ _VIP_KINDS = [(0, 0, 0), (1, 1, 1), (2, 1, 1)]
 
 
 def invent(rng: Random, now: datetime) -> dict[str, object]:
-    """A whole person, as the attributes of a `SandboxAccount`."""
+    """Invent a whole person, as the attributes of a `SandboxAccount`."""
     vip_type, vip_status, vip_pay_type = rng.choice(_VIP_KINDS)
     vip_days = rng.uniform(1, 400)
     certified = rng.random() < 0.8
@@ -59,16 +59,16 @@ def invent(rng: Random, now: datetime) -> dict[str, object]:
 
 
 def invent_week(rng: Random, now: datetime) -> list[CoinChange]:
-    """The coin log of the six days before today: a reward for each login, some tips given, some
-    received.
+    """Invent the coin log of the six days before today.
+
+    It has a reward for each login, some tips given, and some received.
     """
     changes = []
     midnight = now.astimezone(CHINA).replace(hour=0, minute=0, second=0)
     for days in range(1, 7):
         morning = midnight - timedelta(days=days)
-        changes.append(
-            CoinChange(morning + timedelta(seconds=rng.randrange(40_000)), 1, "登录奖励")
-        )
+        login = morning + timedelta(seconds=rng.randrange(40_000))
+        changes.append(CoinChange(login, 1, "登录奖励"))
         for _ in range(rng.randint(0, 3)):
             delta = rng.choice([-1, -1, -2, 0.1, 0.2])
             time = morning + timedelta(seconds=rng.randrange(40_000, 86_400))

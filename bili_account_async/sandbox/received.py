@@ -1,4 +1,4 @@
-"""What arrived: a request as the sandbox understood it, kept for tests to look at.
+"""The requests that arrived, as the sandbox understood them, kept for tests to look at.
 
 Read from the raw header and body by our own few lines, because a web framework's parser would mend
 what a test is meant to see.
@@ -31,28 +31,27 @@ class ReceivedRequest:
     form: Mapping[str, str] | None = attrs.field(repr=False)
     """None when the body was none that a form can be."""
     account: SandboxAccount | None
-    """Whose credential came with it, alive or not."""
+    """The account whose credential came with it, alive or not."""
     time: datetime
     status: int | None
     """The HTTP status of the answer; None when a fault left it without one."""
 
 
 def read_cookies(header: str) -> Mapping[str, str]:
-    """The cookies of a `Cookie` header, values as they stand."""
+    """Return the cookies of a `Cookie` header, values as they stand."""
     pairs = (part.strip().partition("=") for part in header.split(";"))
     return MappingProxyType({name: value for name, _, value in pairs if name})
 
 
 def read_form(content_type: str, body: bytes) -> Mapping[str, str] | None:
-    """The fields of an urlencoded body, no field twice; None for anything else."""
+    """Return the fields of an urlencoded body, no field twice; None for anything else."""
     if not body:
         return MappingProxyType({})
     if content_type != "application/x-www-form-urlencoded":
         return None
     try:
-        pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict"
-        )
+        text = body.decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
         return None
     form = dict(pairs)

@@ -1,5 +1,6 @@
-"""The server: sockets, rate limits, which fault meets which request, and a thread of its own when
-asked for one.
+"""The server: sockets, rate limits, and the choice of the faults that a request meets.
+
+It runs on the program's event loop or, entered with `with`, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from .received import ReceivedRequest, read_cookies, read_form
 
 LOOPBACK = ("127.0.0.1", "localhost")
 SENSITIVE_WORDS = ("敏感词", "代刷硬币")
-OPTIONS = {
-    field.name for field in attrs.fields(SandboxAccount) if not field.name.startswith("_")
-} | {"history"}
+_FIELDS = [field.name for field in attrs.fields(SandboxAccount)]
+OPTIONS = {name for name in _FIELDS if not name.startswith("_")} | {"history"}
+"""The names that `add_account` takes."""
 _SHUTDOWN = 0.2
+"""Seconds that requests under way have to end when the server closes."""
 
 
 def _utc_now() -> datetime:
@@ -43,26 +45,24 @@ def _utc_now() -> datetime:
 
 
 class Sandbox:
-    """An imitation of Bilibili's member centre: a real HTTP server on loopback, with invented
-    accounts.
+    """An imitation of Bilibili's member centre: a real HTTP server with invented accounts.
 
     Open it with `async with`, or with `with` in a program that has no loop: it then runs in a
     thread. Either way every method may be called from any thread.
 
     - `host` is `127.0.0.1`, or `localhost` where the name matters; `port` 0 picks a free one. Only
-    loopback is served.
+      loopback is served.
     - `seed` decides what is invented: with the same seed, clock and order of calls, two sandboxes
-    are the same.
+      are the same.
     - `now` is the clock that accounts live by (rate limits and latency run on real time).
-    - `review_delay`: seconds until a changed sign shows. Not 0, so that a program which expects it
-    at once fails here.
-    - `rate` requests a second for all together after `burst` at once; above it HTTP 412, with
-    `Retry-After` if
-      `retry_after` is given. `account_rate` and `account_burst` likewise for each account; above it
-      code -509.
-    - `tempo`: accounts live by themselves, with so many acts an hour each: coins, daily tasks, VIP,
-    and lost logins.
-    - `keep_requests`: how many of the last requests `requests` holds.
+    - `review_delay` is the seconds until a changed sign shows. It is not 0, so that a program which
+      expects the sign at once fails here.
+    - `rate` requests a second are served for all together, after `burst` at once; above that comes
+      HTTP 412, with `Retry-After` if `retry_after` is given. `account_rate` and `account_burst` are
+      the same for each account; above that comes code -509.
+    - `tempo` lets accounts live by themselves, with so many acts an hour each: coins, daily tasks,
+      VIP, and lost logins.
+    - `keep_requests` is the number of the last requests that `requests` holds.
     """
 
     def __init__(
@@ -83,9 +83,8 @@ class Sandbox:
         keep_requests: int = 10_000,
     ) -> None:
         if host not in LOOPBACK:
-            raise ValueError(
-                f"host must be one of {', '.join(LOOPBACK)}: a sandbox serves this machine only"
-            )
+            names = ", ".join(LOOPBACK)
+            raise ValueError(f"host must be one of {names}: a sandbox serves this machine only")
         if tempo is not None and not 0 < tempo < math.inf:
             raise ValueError("tempo must be a positive number of acts an hour")
         self._host = host
@@ -118,7 +117,7 @@ class Sandbox:
 
     @property
     def hosts(self) -> Hosts:
-        """What `SessionManager(hosts=…)` takes."""
+        """The hosts to hand to `SessionManager(hosts=…)`: all three are this server."""
         return Hosts(api=self.url, www=self.url, passport=self.url)
 
     # Who lives there.
@@ -129,18 +128,18 @@ class Sandbox:
             return tuple(self._accounts.values())
 
     def add_account(self, **options: object) -> SandboxAccount:
-        """Invent an account. Each option is a public attribute of `SandboxAccount`, and `history`
-        its coin log.
+        """Invent an account, in all that the options do not say.
 
-        What no option says is invented. Raises `TypeError` for an unknown option or a wrong type.
+        Each option is a public attribute of `SandboxAccount`, and `history` its coin log. Raises
+        `TypeError` for an unknown option or a wrong type, `ValueError` for a mid that is taken.
         """
-        if unknown := sorted(options.keys() - OPTIONS):
-            raise TypeError(
-                f"no such option: {', '.join(unknown)}; there are {', '.join(sorted(OPTIONS))}"
-            )
+        if unknown := ", ".join(sorted(options.keys() - OPTIONS)):
+            known = ", ".join(sorted(OPTIONS))
+            raise TypeError(f"no such option: {unknown}; there are {known}")
         with self._world.lock:
             now, number = self._world.time(), len(self._accounts)
-            rng, life_rng = (Random(f"{self._seed} {number} {use}") for use in ("person", "life"))  # noqa: S311
+            rng = Random(f"{self._seed} {number} person")  # noqa: S311 - an invention
+            life_rng = Random(f"{self._seed} {number} life")  # noqa: S311 - an invention
             mid = 10**9 + 1000 * number + rng.randrange(1000)
             life = Life(life_rng, self._tempo, now) if self._tempo else None
             account = SandboxAccount(world=self._world, rng=rng, life=life, mid=mid)
@@ -163,17 +162,16 @@ class Sandbox:
         times: int | None = None,
         account: SandboxAccount | None = None,
     ) -> None:
-        """Let faults happen, together, to requests for one endpoint (named as the SDK's coroutine)
-        or, with None, any.
+        """Let faults happen, together, to requests for one endpoint or, with None, for any.
 
-        With `times`, they are used up by so many requests; such orders queue, and a request takes
-        the first that fits. Without, they happen to every request until `clear_faults`, beneath
-        those with `times`. With `account`, only to requests with its credential.
+        An endpoint is named as the SDK's coroutine. With `times`, they are used up by so many
+        requests; such orders queue, and a request takes the first that fits. Without, they happen
+        to every request until `clear_faults`, beneath those with `times`. With `account`, only to
+        requests with its credential.
         """
         if endpoint is not None and endpoint not in NAMES:
-            raise ValueError(
-                f"no endpoint {endpoint!r}: there are {', '.join(NAMES)}, and None for all"
-            )
+            names = ", ".join(NAMES)
+            raise ValueError(f"no endpoint {endpoint!r}: there are {names}, and None for all")
         if times is not None and times < 1:
             raise ValueError("times must be at least 1, or None for ever")
         with self._world.lock:
@@ -193,7 +191,7 @@ class Sandbox:
 
     @property
     def throttled(self) -> int:
-        """How many requests the rate limits refused."""
+        """The number of requests that the rate limits refused."""
         return self._throttled
 
     # Opening and closing.
@@ -271,7 +269,7 @@ class Sandbox:
         return response
 
     def _decide(self, request: web.BaseRequest, body: bytes) -> tuple[Answer, float, str]:
-        """What to answer, after how many seconds, and how the answer ends."""
+        """Return the answer, the seconds until it goes out, and the way in which it ends."""
         endpoint = BY_PATH.get(request.path)
         received = ReceivedRequest(
             endpoint=endpoint.name if endpoint else None,
@@ -312,9 +310,8 @@ class Sandbox:
     def _throttle(self, account: SandboxAccount | None) -> Answer | None:
         if not self._limit.allows("everybody"):
             self._throttled += 1
-            return attrs.evolve(
-                Answer.json(refusal(-412)), status=412, headers=tuple(self._retry_after.items())
-            )
+            headers = tuple(self._retry_after.items())
+            return attrs.evolve(Answer.json(refusal(-412)), status=412, headers=headers)
         if account and not self._account_limit.allows(account):
             self._throttled += 1
             return Answer.json(refusal(-509))
@@ -333,7 +330,7 @@ class Sandbox:
         return [*standing, *counted.faults]
 
     async def _closes_within(self, seconds: float) -> bool:
-        """Wait so long, or until the sandbox closes: which it was."""
+        """Wait so long, or until the sandbox closes; return True if it closes."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds if seconds < math.inf else None):
                 await self._closing.wait()
@@ -342,7 +339,7 @@ class Sandbox:
 
 @attrs.define(eq=False)
 class _Plan:
-    """Faults that were ordered, and for which requests."""
+    """Faults that were ordered, and the requests that they are for."""
 
     endpoint: str | None
     faults: tuple[Fault, ...]
@@ -354,7 +351,7 @@ class _Plan:
 
 
 class _RateLimit:
-    """A token bucket each: `burst` at once, then `rate` a second.
+    """A token bucket for each key: `burst` at once, then `rate` a second.
 
     It keeps the time at which a bucket is full again.
     """
@@ -362,29 +359,29 @@ class _RateLimit:
     def __init__(self, rate: float | None, burst: int) -> None:
         if rate is not None and not (rate > 0 and burst >= 1):
             raise ValueError("a rate limit needs rate > 0 and burst >= 1")
-        self._gap = None if rate is None else 1 / rate
+        self._interval = None if rate is None else 1 / rate
         self._burst = burst
         self._full_at: dict[object, float] = {}
 
-    def allows(self, who: object) -> bool:
-        if self._gap is None:
+    def allows(self, key: object) -> bool:
+        if self._interval is None:
             return True
         now = time.monotonic()
-        full_at = max(self._full_at.get(who, 0.0), now) + self._gap
-        if full_at > now + self._burst * self._gap + 1e-9:
+        full_at = max(self._full_at.get(key, 0.0), now) + self._interval
+        if full_at > now + self._burst * self._interval + 1e-9:
             return False
-        self._full_at[who] = full_at
+        self._full_at[key] = full_at
         return True
 
 
 def _reset(request: web.BaseRequest) -> web.Response:
-    """Reset the connection; aiohttp drops the response that it insists on, as there is nobody to
-    send it to.
+    """Reset the connection, and return the response that aiohttp insists on.
+
+    It is dropped, as there is nobody left to send it to.
     """
     if request.transport is not None:
-        linger = struct.pack("ii", 1, 0)
-        request.transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, linger
-        )
+        linger = struct.pack("ii", 1, 0)  # on, and for no time: closing sends RST
+        connection = request.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         request.transport.abort()
     return web.Response()

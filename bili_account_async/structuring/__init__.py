@@ -1,33 +1,32 @@
 """JSON values to records and back, strict where a default converter coerces. No I/O, no HTTP.
 
-This is the door, and the cattrs converter behind it. The rooms: `scalars` is the table of what is
-one JSON value, `containers` are lists, mappings and enums, `objects` what has fields, `drift` finds
-the fields that nobody knows, `mismatch` holds the errors.
+This is the door, and the cattrs converter that writes. For reading, each type has a `Form`: those
+of what is one JSON value stand in the table of `scalars`, `forms` finds those of all other types,
+and `compiled` makes that of a record. `drift` finds the fields that nobody knows, `mismatch` holds
+the errors.
 """
 
 from __future__ import annotations
 
-from collections import abc, deque
+from collections import abc
 from collections.abc import Callable
 from datetime import date, datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from functools import cache, partial
 from operator import attrgetter, eq
-from pathlib import PurePath
-from threading import get_ident
 from typing import Annotated, Any, Generic, NoReturn, TypeVar, cast, get_origin
 
 import attrs
-from cattrs import Converter, StructureHandlerNotFoundError
-from cattrs.cols import is_namedtuple
+from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn
 
 from ..credential import Credential
 from ..errors import SchemaError
 from ..records import OpenEnum
-from .containers import CONTAINERS, choice_hook, named_tuple_writer
-from .drift import drift_finder
-from .mismatch import Hook, Mismatch, Unreadable, describe_value, expecting, words_of
-from .objects import is_cattrs_own, object_hook, record_hook, record_writer
+from .compiled import renames
+from .drift import unknown_fields
+from .forms import Forms
+from .mismatch import Mismatch, describe_value
 from .scalars import SCALARS
 
 __all__ = ["Reader", "describe_value", "structure", "unstructure"]
@@ -41,14 +40,11 @@ class Reader(Generic[T]):
     Raises `TypeError`, with the path of the field, for a type that JSON can't give.
     """
 
-    __slots__ = ("_cls", "_find", "_hook", "expected")
+    __slots__ = ("_form", "expected")
 
     def __init__(self, cls: type[T]) -> None:
-        self._cls = cls
-        self._hook = _converter().get_structure_hook(cls)
-        self._find = drift_finder(cls)
-        self.expected = words_of(self._hook)
-        """What a value has to be, in words for an error."""
+        self._form = Forms().of(cls)
+        self.expected = self._form.expected
 
     def read(
         self, value: object, root: tuple[str, ...] = (), endpoint: str | None = None
@@ -59,17 +55,20 @@ class Reader(Generic[T]):
         raised, so that no traceback holds a frame with the value.
         """
         try:
-            made: T = self._hook(value, self._cls)
+            made: T = self._form.read(value)
             return made
-        except Exception as error:  # noqa: BLE001 - a user's own hook or validator may raise anything
-            return Mismatch.of(error, self.expected, value).below(root, value, endpoint)
+        except Exception as error:  # noqa: BLE001 - a user's own validator may raise anything
+            # In no variable: its traceback holds this frame.
+            return Mismatch.of(error, self.expected, value, *reversed(root)).as_schema_error(
+                value, endpoint
+            )
 
     def unknown(self, value: object, redact: Callable[[str], str] = str) -> tuple[str, ...]:
         """Return the paths of the fields in `value`, which was read, that `cls` has no place for.
 
         They are cleaned, cut, and no more than a hundred. `redact` takes secrets out of each.
         """
-        return self._find(value, redact)
+        return unknown_fields(self._form, value, redact)
 
 
 def structure(cls: type[T], value: object) -> T:
@@ -94,7 +93,7 @@ def unstructure(record: object) -> Any:
     """
     if not (attrs.has(type(record)) or isinstance(record, (OpenEnum, int))):
         _refuse(record)
-    return _converter().unstructure(record)
+    return _writer().unstructure(record)
 
 
 @cache
@@ -106,57 +105,19 @@ def _refuse(value: object) -> NoReturn:
     raise TypeError(f"unstructure takes a record, not {type(value).__name__}")
 
 
-class _Converter(Converter):
-    """cattrs' converter, but what it can't read is an `Unreadable`, and a class may hold itself."""
-
-    def __init__(self) -> None:
-        lists: Any = {abc.Set: list, tuple: list, deque: list}
-        super().__init__(detailed_validation=False, unstruct_collection_overrides=lists)
-        self.making: set[tuple[int, Any]] = set()
-
-    def get_structure_hook(self, kind: Any, cache_result: bool = True) -> Hook:
-        if isinstance(kind, type) and issubclass(kind, (bytes, PurePath)):
-            raise Unreadable(kind)  # cattrs would make one of whatever comes
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            return choice_hook(kind)  # cattrs would take an IntEnum for an int
-        try:
-            return super().get_structure_hook(kind, cache_result)
-        except RecursionError:  # it is being made: it will be looked up when it is needed
-            return self.structure
-        except StructureHandlerNotFoundError:
-            raise Unreadable(kind) from None
-
-    def make_record_hook(self, cls: Any) -> Hook:
-        """Return what reads the record; raise `RecursionError` while that is being compiled."""
-        key = get_ident(), cls
-        if key in self.making:
-            raise RecursionError
-        self.making.add(key)
-        try:
-            return record_hook(cls, self)
-        finally:
-            self.making.discard(key)
-
-
 @cache
-def _converter() -> Converter:
-    """Return the one converter of this package, made on first use."""
-    made = _Converter()
-    # cattrs asks for classes first, then the predicates, the newest first.
-    made.register_structure_hook_factory(attrs.has, made.make_record_hook)
-    for includes, factory in CONTAINERS:
-        made.register_structure_hook_factory(includes, factory)
-    made.register_structure_hook_factory(is_cattrs_own, object_hook)
-    made.register_unstructure_hook_factory(attrs.has, record_writer)
-    made.register_unstructure_hook_factory(is_namedtuple, named_tuple_writer)
-    for kind, (words, read, write) in SCALARS.items():
+def _writer() -> Converter:
+    """Return the one converter that writes, made on first use."""
+    lists: Any = {abc.Set: list, tuple: list}
+    made = Converter(unstruct_collection_overrides=lists)
+    made.register_unstructure_hook_factory(
+        attrs.has, lambda cls: make_dict_unstructure_fn(cls, made, **renames(cls))
+    )
+    for kind, form in SCALARS.items():
         if get_origin(kind) is Annotated:
-            made.register_structure_hook_func(partial(eq, kind), expecting(words)(read))
-            made.register_unstructure_hook_func(partial(eq, kind), cast(Any, write))
-        else:
-            made.register_structure_hook(kind, expecting(words)(read))
-            if write is not None:
-                made.register_unstructure_hook(kind, write)
+            made.register_unstructure_hook_func(partial(eq, kind), cast(Any, form.write))
+        elif form.write:
+            made.register_unstructure_hook(kind, form.write)
     for base in (OpenEnum, StrEnum):
         made.register_unstructure_hook(base, attrgetter("value"))
     made.register_unstructure_hook(Credential, _refuse)

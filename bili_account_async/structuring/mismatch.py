@@ -1,19 +1,16 @@
 """The errors of structuring, and how they tell what came and where.
 
 `Unfit` and `Mismatch` stay inside this package: callers get a `SchemaError` for a value that does
-not fit, and a `TypeError` for a type that no JSON value fits.
+not fit, and an `Unreadable`, which to them is a `TypeError`, for a type that no JSON value fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
 from typing import Any
 
 from ..errors import SchemaError
 
-Hook = Callable[[Any, Any], Any]
-"""What cattrs calls with a value and the type that is wanted."""
 ABSENT = object()
 """Stands for the value of a field that did not come."""
 
@@ -27,70 +24,57 @@ def describe_value(value: object) -> str:
     return f"{kind} {value!r}" if small else kind
 
 
-def expecting(words: str) -> Callable[[Hook], Hook]:
-    """Decorate a hook with what it takes, in words for an error."""
-
-    def mark(hook: Hook) -> Hook:
-        hook.expected = words  # type: ignore[attr-defined]
-        return hook
-
-    return mark
-
-
-def words_of(hook: Any) -> str:
-    """Return what the hook takes; those of cattrs' own do not say."""
-    return getattr(hook, "expected", "a value that fits")
-
-
 class Unfit(ValueError):
     """A value that is not of the kind wanted; its place knows what to say about it."""
 
 
 class Mismatch(Exception):
-    """An `Unfit` value with what its place takes. The path grows, innermost step first, while the
-    error travels outward.
+    """An unfit value, what its place takes, and the way to it.
+
+    `steps` grow while the error travels outward, the innermost first.
     """
 
     def __init__(self, expected: str, got: str) -> None:
         self.expected = expected
         self.got = got
-        self.path: list[str | int] = []
+        self.steps: list[str | int] = []
 
     @classmethod
-    def of(cls, error: Exception, expected: str, value: object) -> Mismatch:
-        """Return why the value does not fit: what was found deeper inside it, or what its hook
-        raised, which may be a validator or an enum of the user's own.
+    def of(cls, error: Exception, expected: str, value: object, *steps: str | int) -> Mismatch:
+        """Return why the value at the last of `steps` does not fit, one place further out.
+
+        `error` is what was raised while it was read: a `Mismatch` from deeper inside it, or what
+        its reader raised, which may be a validator or an enum of the user's own.
         """
-        if isinstance(error, cls):
-            return error
-        own = isinstance(error, Unfit) or value is ABSENT
-        why = "" if own else f" ({type(error).__name__})"
-        return cls(expected + why, describe_value(value))
+        if not isinstance(error, cls):
+            own = isinstance(error, Unfit) or value is ABSENT
+            why = "" if own else f" ({type(error).__name__})"
+            error = cls(expected + why, describe_value(value))
+        error.steps += steps
+        return error
 
-    def at(self, step: str | int) -> Mismatch:
-        """Return the error itself, one step further out."""
-        self.path.append(step)
-        return self
-
-    def below(self, root: tuple[str, ...], payload: object, endpoint: str | None) -> SchemaError:
-        """Return the caller's error; `payload` is the value read, which stood at `root`."""
-        steps = (*root, *reversed(self.path))
+    def as_schema_error(self, payload: object, endpoint: str | None) -> SchemaError:
+        """Return the caller's error; `payload` is the whole value that was read."""
+        steps = reversed(self.steps)
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-        path = path.removeprefix(".")
         return SchemaError(
-            path=path, expected=self.expected, got=self.got, payload=payload, endpoint=endpoint
+            path=path.removeprefix("."),
+            expected=self.expected,
+            got=self.got,
+            payload=payload,
+            endpoint=endpoint,
         )
 
 
 class Unreadable(TypeError):
-    """A type that no JSON value can become; `path` names the fields that lead to it."""
+    """A type that no JSON value can become; `path` are the names of the fields that lead to it."""
 
-    def __init__(self, kind: Any, *path: str) -> None:
-        self.kind, self.path = kind, path
-        name, advice = getattr(kind, "__name__", str(kind)), ""
+    def __init__(self, kind: Any, path: tuple[str, ...]) -> None:
+        place = f"{'.'.join(path)}: " if path else ""
+        advice = ""
         if isinstance(kind, type) and issubclass(kind, date):
             advice = ": say how the API writes it, as with UnixSeconds or ChinaTime"
         elif variables := getattr(kind, "__parameters__", ()):
             advice = f": say what {variables[0]} is"
-        place = "".join(f"{step}." for step in path)[:-1] + ": " * bool(path)
+        name = getattr(kind, "__name__", str(kind))
         super().__init__(f"{place}{name} can't be read from JSON{advice}")

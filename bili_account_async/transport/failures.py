@@ -1,6 +1,11 @@
 """The failures of an exchange as errors of ours, told apart by the class of aiohttp's.
 
-Nothing is taken from aiohttp's error that could hold a header or a URL.
+Nothing is taken from aiohttp's error that could hold a header or a URL: its text and its repr do
+(a `ClientResponseError` shows the whole request). Host, port and the operating system's error
+number are safe, and they are all that a person needs to find the fault.
+
+Two questions decide what happens next, and both are answered here: has a byte of the request left
+(`sent`, so that a POST is never made twice), and can trying again help (`certificate`, `stale`).
 """
 
 from __future__ import annotations
@@ -22,8 +27,12 @@ def failure(error: Exception, exchange: Exchange, *, tunnel: bool) -> BiliError:
     """Return our error for one of aiohttp's.
 
     `tunnel` says that the request goes through a proxy's tunnel, which is dug before it is sent.
+    The cases stand from the particular class to the general one, since many of aiohttp's errors
+    are subclasses of one another and of `OSError`.
     """
     line, endpoint = exchange.line, exchange.request.endpoint
+    # Without a line nothing was written, unless the class of the error leaves that open: then the
+    # request counts as sent, which costs a retry at most and never doubles a POST.
     sent = line is not None or not (tunnel or isinstance(error, _CONNECTING))
     lost = partial(TransportError, sent=sent, stale=exchange.stale, endpoint=endpoint)
     refused = partial(ProtocolError, endpoint=endpoint)
@@ -55,6 +64,16 @@ def failure(error: Exception, exchange: Exchange, *, tunnel: bool) -> BiliError:
             return lost(_reason(error))
         case _:
             return refused(f"the answer can't be read ({type(error).__name__})")
+
+
+def forget_frames(error: BaseException | None) -> None:
+    """Take the tracebacks off an error and those that led to it.
+
+    aiohttp's connection keeps the error, and its traceback keeps our frames: a cycle.
+    """
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _unparsable(error: Exception, line: Line | None) -> bool:

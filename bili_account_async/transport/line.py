@@ -30,7 +30,10 @@ class ConnectionLost(Exception):
 class Line:
     """One connection of the pool: the few facts about it that aiohttp does not keep."""
 
-    __slots__ = ("__weakref__", "_handler", "body", "exchange", "host", "reused")
+    __slots__ = ("__weakref__", "_handler", "body", "exchange", "host", "lines", "reused")
+
+    lines: WeakSet[Line]
+    """The lines of the pool that used it last: managers may share a lent pool."""
 
     def __init__(self, handler: ResponseHandler, host: str) -> None:
         self._handler = ref(handler)
@@ -44,7 +47,7 @@ class Line:
         handler = self._handler()
         return None if handler is None else handler.exception()
 
-    def spoke_unasked(self) -> bool:
+    def has_unsolicited_data(self) -> bool:
         """Return True if an idle connection has brought bytes that answer nothing."""
         handler = self._handler()
         return handler is not None and handler.should_close
@@ -80,17 +83,23 @@ class Exchange:
         if line is None:
             line = Line(handler, self.request.host)
             setattr(handler, _LINE, line)
-            self.lines.add(line)
+            self._note(line)
             if (closing := handler.closed) is not None:
                 closing.add_done_callback(line.closed)
         else:
             line.reused = True
+            if line.lines is not self.lines:
+                self._note(line)
         self.line = line
         line.exchange = self
         if handler.should_close:
             # Nothing can have answered yet: these bytes are another account's reply, or whatever a
             # broken proxy left there, and aiohttp would take them for ours.
             raise ConnectionLost
+
+    def _note(self, line: Line) -> None:
+        line.lines = self.lines
+        self.lines.add(line)
 
     def end(self) -> None:
         """Leave the connection, unless the next exchange has taken it already."""

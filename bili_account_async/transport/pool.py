@@ -19,7 +19,7 @@ from yarl import URL
 from .._deadlines import Deadlines
 from ..errors import BiliError, RequestTimeout, TransportError
 from ..wire import Request
-from .failures import failure
+from .failures import failure, forget_frames
 from .line import Exchange, Line, Response, current
 from .proxies import Proxies
 from .reply import RawReply, read_reply
@@ -50,7 +50,10 @@ class Pool:
         self._lines: WeakSet[Line] = WeakSet()  # every connection that has carried an exchange
         self._proxies = Proxies(proxy, environment=lent is not None and lent.trust_env)
         # A context of its own verifies certificates whatever the lent connector does. It also makes
-        # a pool within the pool: all connections under it are ours, from their first request on.
+        # a pool within the pool: all connections under it are ours, from their first request on. A
+        # context that was given may be the host application's too; then the server's name, which
+        # aiohttp would take from the URL anyway, tells our connections from its own.
+        self._names_server = lent is not None and ssl is not None
         self._ssl = ssl or (True if lent is None else tls.create_default_context())
         self._client = _client(lent, headers)
 
@@ -80,8 +83,7 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - whatever aiohttp raises, only a BiliError goes on
             tunnel = bool(self._proxies) and request.url.scheme == "https"
             failed = failure(error, exchange, tunnel=tunnel)
-            # aiohttp's connection keeps the error, and the error keeps our frames: a cycle.
-            error.__traceback__ = None
+            forget_frames(error)
         finally:
             exchange.end()
             if response is not None and not response.closed:  # it is, once the reply is whole
@@ -91,7 +93,7 @@ class Pool:
     def _send(self, request: Request) -> Awaitable[aiohttp.ClientResponse]:
         if request.body is not None:
             # A POST is never repeated once it left, so it must not leave on a spoilt connection.
-            self._close_idle(request.host, spoken=True)
+            self._close_idle(request.host, unsolicited=True)
         headers, proxy = request.headers, self._proxies.for_url(request.url)
         if proxy.headers and request.url.scheme == "http":
             headers = {**headers, **proxy.headers}  # no tunnel: the proxy reads the request itself
@@ -101,6 +103,7 @@ class Pool:
             headers=headers,
             data=request.body,
             ssl=self._ssl,
+            server_hostname=request.url.host if self._names_server else None,
             allow_redirects=False,
             proxy=proxy.url,
             proxy_headers=proxy.headers,
@@ -129,27 +132,29 @@ class Pool:
         # Status before body in the order of judgement: a refusal stays one if its body breaks.
         return RawReply(response.status, response.headers, b"")
 
-    def _close_idle(self, host: str, *, spoken: bool = False) -> None:
-        """Close the idle connections to `host`, or only those that have spoken unasked."""
+    def _close_idle(self, host: str, *, unsolicited: bool = False) -> None:
+        """Close the idle connections to `host`, or only those with unsolicited data."""
         for line in list(self._lines):
             idle = line.host == host and line.exchange is None
-            if idle and (not spoken or line.spoke_unasked()):
+            if idle and (not unsolicited or line.has_unsolicited_data()):
                 line.close()
 
     async def close(self) -> None:
         """Close our own connections, and those of ours in a lent pool."""
         await self._client.close()
         for line in list(self._lines):
-            line.close()
+            # Not one that another manager, with the same pool and the same `ssl`, is talking on.
+            if line.exchange is None or line.exchange.lines is self._lines:
+                line.close()
 
 
 class _NoCookies(aiohttp.DummyCookieJar):
     """A jar that keeps nothing. aiohttp's own makes an empty set of cookies for each request."""
 
-    _none: BaseCookie[str] = SimpleCookie()
+    _empty: BaseCookie[str] = SimpleCookie()
 
     def filter_cookies(self, request_url: URL) -> BaseCookie[str]:
-        return self._none
+        return self._empty
 
 
 def _client(
@@ -181,13 +186,13 @@ def _check_aiohttp() -> None:
     """Raise `RuntimeError` for an aiohttp without what keeps our promises."""
     session = aiohttp.ClientSession
     # aiohttp 3 lists the attributes of a session there, aiohttp 4 has slots for them.
-    there = (
+    supported = (
         "_retry_connection" in getattr(session, "ATTRS", dir(session))
         and hasattr(aiohttp.ClientResponse, "start")
         and hasattr(ResponseHandler, "should_close")
         and hasattr(ResponseHandler, "closed")
     )
-    if not there:
+    if not supported:
         raise RuntimeError(
             f"aiohttp {aiohttp.__version__} can't be kept from sending a request twice or from "
             "taking stray bytes for a reply: install a version that this package was released for"
