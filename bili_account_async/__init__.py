@@ -52,7 +52,8 @@ if TYPE_CHECKING:
         TransportError,
     )
     from .hosts import Hosts
-    from .limiting.types import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
+    from .limiting.protocols import Limiter, Permit
+    from .limiting.types import HostState, Limits, RateLimit, ScopeState
     from .polling import (
         THRIFTY,
         AccountExpired,
@@ -213,7 +214,8 @@ _MODULES = {
         "SchemaError SensitiveSign SignTooLong TransportError"
     ),
     "hosts": "Hosts",
-    "limiting.types": "HostState Limiter Limits Permit RateLimit ScopeState",
+    "limiting.protocols": "Limiter Permit",
+    "limiting.types": "HostState Limits RateLimit ScopeState",
     "polling": (
         "AccountExpired AccountParked AccountState AccountStatus Changed MemoryStore "
         "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken THRIFTY"

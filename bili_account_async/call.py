@@ -32,9 +32,8 @@ from .errors import (
     TransportError,
 )
 from .hosts import HOST_NAMES, Hosts
-from .limiting import Gate
 from .limiting.local import CLOSED
-from .limiting.types import Permit
+from .limiting.protocols import Gate, Permit
 from .retry import Retry, RetryBudget, may_retry
 from .transport import Pool, RawReply
 

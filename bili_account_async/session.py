@@ -26,7 +26,8 @@ from .endpoints import Endpoint, HostName
 from .hosts import Hosts, http_url
 from .limiting.fronted import FrontedLimiter
 from .limiting.local import LocalLimiter
-from .limiting.types import HostState, Limiter, Limits, RateLimit
+from .limiting.protocols import Limiter
+from .limiting.types import HostState, Limits, RateLimit
 from .retry import Retry
 from .transport import Pool
 

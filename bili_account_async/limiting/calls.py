@@ -10,7 +10,8 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from .budget import Budget, Pace, SlowStart
+from .budget import Budget, Pace
+from .throttle import SlowStart
 from .types import ScopeState
 
 if TYPE_CHECKING:
@@ -112,7 +113,3 @@ class Account(Budget):
         return ScopeState(
             rate=self.rate(now), paused_for=self.paused_for(now), waiting=self.waiting()
         )
-
-
-Lanes = tuple[list[tuple[float, int, Line]], ...]
-"""A heap for each lane, by when a line is ready; `Line.turn` tells its entry from outdated ones."""

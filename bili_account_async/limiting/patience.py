@@ -20,7 +20,7 @@ from .calls import Account, Call
 class Patience:
     """The clocks of one host and its accounts, and the waiting calls by when their time is up."""
 
-    __slots__ = ("_accounts", "_host", "_pausing", "_seconds", "_turns")
+    __slots__ = ("_accounts", "_host", "_pausing", "_seconds", "_tidy_at", "_turns")
 
     def __init__(self, host: Budget) -> None:
         self._host = host
@@ -28,6 +28,7 @@ class Patience:
         self._pausing: set[Account] = set()  # accounts that were paused when last looked at
         self._accounts: list[tuple[float, int, Account]] = []
         self._turns = 0
+        self._tidy_at = 64  # places, beyond which those that lead to nothing are dropped
 
     def spent(self, account: Account, now: float) -> float:
         """Return the account's clock: the seconds until `now` that pauses took from its calls."""
@@ -95,14 +96,6 @@ class Patience:
                     yield call, self._told(account, now)
             self._place(account)
 
-    def tidy(self, waiting: int) -> None:
-        """Drop the entries that lead to nothing, once they are the most."""
-        if len(self._accounts) > 2 * waiting + 64:
-            accounts = {entry[2] for entry in self._accounts}
-            self._accounts = []
-            for account in accounts:
-                self._place(account)
-
     def _resumes_at(self, account: Account | None) -> float:
         at = self._host.paused_until()
         return at if account is None else max(at, account.paused_until())
@@ -116,7 +109,16 @@ class Patience:
 
     def _place(self, account: Account) -> None:
         """Note which reading of the host's clock ends the time of an account's call."""
-        if account.impatient:
-            self._turns += 1
-            at = account.impatient[0][0] - account.paused_alone
-            heappush(self._accounts, (at, self._turns, account))
+        if not account.impatient:
+            return
+        heappush(self._accounts, self._entry(account))
+        if len(self._accounts) > self._tidy_at:
+            accounts = {entry[2] for entry in self._accounts if entry[2].impatient}
+            self._accounts = [self._entry(account) for account in accounts]
+            heapify(self._accounts)
+            self._tidy_at = 2 * len(self._accounts) + 64
+
+    def _entry(self, account: Account) -> tuple[float, int, Account]:
+        assert account.impatient
+        self._turns += 1
+        return account.impatient[0][0] - account.paused_alone, self._turns, account

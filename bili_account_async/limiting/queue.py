@@ -8,12 +8,11 @@ then the queue for the host, would let the account's tokens bunch; both reserved
 waste the host's slots while the account waits.)
 
 Four lanes, each before the next: people's retries, people's calls, then the same of background
-sessions. Calls of one account queue in order within a lane. Each lane has a heap of the accounts
-that wait in it, by the time at which the account's first call is ready: when it became the first,
-or when the account's budget conforms, whichever is later. If the host may send, the account on top
-of the first lane that has a ready one goes; its next call is ready now at the earliest, so accounts
-take turns. A grant costs O(log accounts), a throttle O(log accounts) and a little for each call
-that it refuses.
+sessions. Calls of one account queue in order within a lane: a line. A line is ready when its first
+call became the first, or when the account's budget conforms, whichever is later. If the host may
+send, the line goes that is ready first in the first lane that has a ready one; its next call is
+ready now at the earliest, so accounts take turns. A grant costs O(log accounts), a throttle
+O(log accounts) and a little for each call that it refuses.
 
 The queue only proposes. `candidate` names the call that would go; `granted` lets it go, `deferred`
 tells it when to ask again. The limiter of one process grants at once, for `candidate` knows both
@@ -27,12 +26,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from ..errors import RateLimited
 from .budget import Budget, Pace
-from .calls import BACKGROUND, LANES, Account, Call, Departure, Lanes, Line
+from .calls import BACKGROUND, Account, Call, Departure, Line
+from .lanes import Lanes
 from .max_wait import MaxWait
 from .patience import Patience
 from .types import HostState, Limits
@@ -50,7 +49,6 @@ class Queue:
         "_patience",
         "_random",
         "_recent",
-        "_turns",
         "account_pace",
         "accounts",
         "concurrency",
@@ -67,7 +65,7 @@ class Queue:
         self.account_pace = Pace(limits.account)
         self.concurrency = math.inf if limits.concurrency is None else limits.concurrency
         self.accounts: dict[str, Account] = {}
-        self.lanes: Lanes = tuple([] for _ in LANES)
+        self.lanes = Lanes()
         self.in_flight = 0
         self.waiting = 0
         self.slowed = 0  # budgets that are paused or recover
@@ -76,7 +74,6 @@ class Queue:
         self._max_wait = MaxWait(self.host, self.lanes)
         self._recent: dict[str, float] = {}  # accounts, by when they were throttled
         self._random = random
-        self._turns = 0
 
     # --- what the limiter does ---
 
@@ -130,48 +127,36 @@ class Queue:
             self._land(call, account, now, won=False)
             if account is not None:
                 account.refund(account_cost, now - call.departed)
-                self._reschedule(account, now)
+                self.lanes.place_all(account, now)
 
     def candidate(self, now: float) -> Call | None:
         """Return the call that would go now, which waits still; None if nobody can."""
         if not self._open(now):
             return None
-        for heap in self.lanes:
-            while heap:
-                ready_at, turn, line = heap[0]
-                if turn != line.turn:
-                    heappop(heap)
-                elif line.account.next_at() > ready_at:  # since then it was throttled, or it sent
-                    heappop(heap)
-                    self._schedule(line, now)
-                elif ready_at > now:
-                    break
-                else:
-                    call = next(iter(line.calls))
-                    if call.future is None or not call.future.done():
-                        return call
-                    self._unqueue(call)  # cancelled, and its task has not run since
+        while (line := self.lanes.first(now)) is not None:
+            call = next(iter(line.calls))
+            if call.future is None or not call.future.done():
+                return call
+            self._unqueue(call)  # cancelled, and its task has not run since
         return None
 
     def granted(self, call: Call, now: float) -> None:
         """Let the candidate go."""
         line = call.line
         assert line is not None
-        heap, account = self.lanes[line.lane], line.account
-        if heap[0][1] == line.turn:
-            heappop(heap)
+        account = line.account
         call.paused = max(0.0, self._patience.spent(account, now) - call.spent)
         self._unqueue(call)
         self._depart(call, account, now)
         if line.calls:
-            self._schedule(line, now)
+            self.lanes.place(line, now)
 
     def deferred(self, call: Departure, host_ready_at: float, account_ready_at: float) -> None:
         """Hold the host and the call's account back, as budgets that are elsewhere say."""
         self.host.ready_at = max(self.host.ready_at, host_ready_at)
         account = self.accounts[call.account]
         account.ready_at = account_ready_at
-        self._reschedule(account, account_ready_at)
+        self.lanes.place_all(account, account_ready_at)
 
     def release(
         self, permit: Departure, error: BaseException | None, now: float
@@ -202,10 +187,7 @@ class Queue:
         """Return when something happens that no caller brings about; infinity for never."""
         at = min(self.sweep_at, self._max_wait.next_at())
         if self.waiting and self.in_flight < self.concurrency:
-            opens = self.host.next_at()
-            for heap in self.lanes:
-                if heap:
-                    at = min(at, max(heap[0][0], opens))
+            at = min(at, max(self.lanes.next_at(), self.host.next_at()))
         return at
 
     def sweep(self, now: float) -> None:
@@ -266,32 +248,13 @@ class Queue:
         line = account.lines.get(call.lane)
         if line is None:
             line = account.lines[call.lane] = Line(account, call.lane)
-            self._schedule(line, now)
+            self.lanes.place(line, now)
         line.calls[call] = None
         call.line = line
         self.waiting += 1
         self._patience.add(call, account, now)
         if call.max_wait < math.inf:
             self._max_wait.add(call, self.waiting)
-
-    def _schedule(self, line: Line, at: float) -> None:
-        """Give the line its place in its lane: at `at`, or when its account may send."""
-        self._turns += 1
-        line.turn = self._turns
-        heappush(self.lanes[line.lane], (max(at, line.account.next_at()), self._turns, line))
-        self._tidy(line.lane)
-
-    def _tidy(self, lane: int) -> None:
-        """Drop a heap's dead entries (their line has another, or is empty) once they prevail."""
-        heap = self.lanes[lane]
-        if len(heap) > 2 * self.waiting + 64:
-            heap[:] = [entry for entry in heap if entry[1] == entry[2].turn]
-            heapify(heap)
-            self._patience.tidy(self.waiting)
-
-    def _reschedule(self, account: Account, at: float) -> None:
-        for line in (account.lines or {}).values():
-            self._schedule(line, at)
 
     def _unqueue(self, call: Call) -> None:
         line = call.line
@@ -301,13 +264,12 @@ class Queue:
         self.waiting -= 1
         if line.calls:
             return
-        line.turn = 0
+        self.lanes.drop(line)
         account = line.account
         assert account.lines is not None
         del account.lines[line.lane]
         if not account.lines:
             account.lines = account.impatient = None
-        self._tidy(line.lane)
 
     def _depart(self, call: Call, account: Account, now: float) -> None:
         call.costs = self.host.charge(now), account.charge(now)
@@ -325,7 +287,7 @@ class Queue:
             start.in_flight -= 1
             start.window += won
         if permit.starts and account is not None:
-            self._reschedule(account, now)
+            self.lanes.place_all(account, now)
 
     def _throttle(self, permit: Departure, error: RateLimited, now: float) -> None:
         """Slow the scope that the server named, and the host after several of its accounts."""
@@ -359,4 +321,4 @@ class Queue:
             self.slowed -= 1
             if isinstance(scope, Account):
                 self._patience.forget(scope)
-                self._reschedule(scope, now)  # it may have stood back for its slow start
+                self.lanes.place_all(scope, now)  # it may have stood back for its slow start
