@@ -41,7 +41,9 @@ class Budget:
 
     def next_at(self) -> float:
         """Return when a call may depart; infinity if one that is under way must end first."""
-        return math.inf if self.throttle and self.throttle.start.full() else self.ready_at
+        if self.throttle is not None and self.throttle.start.full():
+            return math.inf
+        return self.ready_at
 
     def paused_until(self) -> float:
         """Return when the last pause ends or ended; minus infinity if there was none."""
@@ -53,12 +55,16 @@ class Budget:
 
     def rate(self, now: float) -> float | None:
         """Return the departures a second now, None without a limit."""
-        return self.pace.rate * self._factor(now) if self.pace.emission_interval else None
+        factor = self.throttle.factor_at(now) if self.throttle else 1.0
+        return self.pace.rate * factor if self.pace.emission_interval else None
 
     def charge(self, now: float) -> float:
         """Take one departure out of the budget; return what it cost, for `refund`."""
-        cost = self.pace.emission_interval / self._factor(now)
-        self.ready_at = max(self.ready_at, now - self.pace.tolerance) + cost
+        cost = self.pace.emission_interval
+        if self.throttle is not None:
+            cost /= self.throttle.factor_at(now)
+        rested = now - self.pace.tolerance
+        self.ready_at = (self.ready_at if self.ready_at > rested else rested) + cost
         return cost
 
     def refund(self, cost: float, elapsed: float) -> None:
@@ -73,6 +79,3 @@ class Budget:
         if paused:
             self.ready_at = max(self.ready_at, throttle.paused_until)
         return paused
-
-    def _factor(self, now: float) -> float:
-        return self.throttle.factor_at(now) if self.throttle else 1.0

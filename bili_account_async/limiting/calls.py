@@ -32,14 +32,12 @@ class Departure:
 
     __slots__ = ("account", "departed", "queue")
 
+    queue: Queue
+    account: str
+    departed: float
     waited = 0.0
     paused = 0.0
     starts: tuple[SlowStart, ...] = ()
-
-    def __init__(self, queue: Queue, account: str, departed: float) -> None:
-        self.queue = queue
-        self.account = account
-        self.departed = departed
 
 
 class Call(Departure):
@@ -69,7 +67,9 @@ class Call(Departure):
         lane: int = 1,
         max_wait: float = math.inf,
     ) -> None:
-        super().__init__(queue, account, math.inf)
+        self.queue = queue
+        self.account = account
+        self.departed = math.inf
         self.arrived = now
         self.patience = patience  # seconds that pauses may take
         self.max_wait = max_wait

@@ -30,11 +30,13 @@ class Lanes:
 
     def place(self, line: Line, at: float) -> None:
         """Give the line its place: at `at`, or when its account may send."""
-        self._alive += not line.turn
-        self._turns += 1
-        line.turn = self._turns
-        heappush(self._heaps[line.lane], (max(at, line.account.next_at()), line.turn, line))
-        self._tidy(line.lane)
+        if not line.turn:
+            self._alive += 1
+        self._turns = line.turn = self._turns + 1
+        ready_at, heap = line.account.next_at(), self._heaps[line.lane]
+        heappush(heap, (at if at > ready_at else ready_at, line.turn, line))
+        if len(heap) > 2 * self._alive + 64:
+            self._tidy(heap)
 
     def place_all(self, account: Account, at: float) -> None:
         """Give all lines of an account new places."""
@@ -45,7 +47,9 @@ class Lanes:
         """Take the place of a line that is empty."""
         line.turn = 0
         self._alive -= 1
-        self._tidy(line.lane)
+        heap = self._heaps[line.lane]
+        if len(heap) > 2 * self._alive + 64:
+            self._tidy(heap)
 
     def first(self, now: float) -> Line | None:
         """Return the first ready line of the first lane that has one."""
@@ -65,7 +69,7 @@ class Lanes:
 
     def next_at(self) -> float:
         """Return when the next line is ready, or before; only while there is one."""
-        return min(heap[0][0] for heap in self._heaps if heap)
+        return min([heap[0][0] for heap in self._heaps if heap])
 
     def ahead(self, lane: int, until: float) -> int:
         """Return how many lines up to a lane are ready by `until`; a thousand stand for more."""
@@ -79,8 +83,6 @@ class Lanes:
                     look += (2 * place + 1, 2 * place + 2)
         return found
 
-    def _tidy(self, lane: int) -> None:
-        heap = self._heaps[lane]
-        if len(heap) > 2 * self._alive + 64:
-            heap[:] = [entry for entry in heap if entry[1] == entry[2].turn]
-            heapify(heap)
+    def _tidy(self, heap: list[tuple[float, int, Line]]) -> None:
+        heap[:] = [entry for entry in heap if entry[1] == entry[2].turn]
+        heapify(heap)

@@ -33,17 +33,19 @@ class Patience:
     def spent(self, account: Account, now: float) -> float:
         """Return the account's clock: the seconds until `now` that pauses took from its calls."""
         booked = self._seconds + account.paused_alone
+        if self._host.throttle is None and account.throttle is None:
+            return booked
         return booked - max(0.0, self._resumes_at(account) - now)
 
-    def paused(self, account: Account | None, before: float, now: float) -> None:
-        """Book a pause of an account, or with None of the host, that was paused until `before`."""
-        if account is None:
+    def paused(self, scope: Budget, before: float, now: float) -> None:
+        """Book a pause of the host or an account, which was paused until `before`."""
+        if not isinstance(scope, Account):
             self._paused_host(max(now, before))
             return
         begins = max(now, before, self._host.paused_until())
-        account.paused_alone += max(0.0, account.paused_until() - begins)
-        self._pausing.add(account)
-        self._place(account)
+        scope.paused_alone += max(0.0, scope.paused_until() - begins)
+        self._pausing.add(scope)
+        self._place(scope)
 
     def _paused_host(self, begins: float) -> None:
         ends = self._host.paused_until()

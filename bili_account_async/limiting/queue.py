@@ -75,8 +75,6 @@ class Queue:
         self._recent: dict[str, float] = {}  # accounts, by when they were throttled
         self._random = random
 
-    # --- what the limiter does ---
-
     def try_acquire(self, key: str, now: float) -> Departure | None:
         """Return the permit of a call that nothing holds up, as is the rule; None to `enqueue`."""
         host = self.host
@@ -92,7 +90,9 @@ class Queue:
         pace, ready_at = account.pace, account.ready_at
         rested = now - pace.tolerance
         account.ready_at = (ready_at if ready_at > rested else rested) + pace.emission_interval
-        return Departure(self, key, now)
+        permit = Departure()  # filled from here, which saves the call of an `__init__`
+        permit.queue, permit.account, permit.departed = self, key, now
+        return permit
 
     def enqueue(self, call: Call, now: float) -> bool:
         """Let the call go (True) or wait (False), after whoever could go before it.
@@ -105,15 +105,15 @@ class Queue:
             self._settle(account, now)
             self._patience.refuse(call, account, now)
         account = account or Account(self.account_pace)
-        goes = self._open(now) and account.next_at() <= now
-        if not goes and call.max_wait < math.inf:
+        if self._open(now) and account.next_at() <= now:
+            self._keep(call.account, account, now)
+            self._depart(call, account, now)
+            return True
+        if call.max_wait < math.inf:
             self._max_wait.refuse(call, account, now)
         self._keep(call.account, account, now)
-        if goes:
-            self._depart(call, account, now)
-        else:
-            self._wait(call, account, now)
-        return goes
+        self._wait(call, account, now)
+        return False
 
     def leave(self, call: Call, now: float) -> None:
         """Take a cancelled call off the queue, or take its grant back."""
@@ -145,7 +145,7 @@ class Queue:
         line = call.line
         assert line is not None
         account = line.account
-        call.paused = max(0.0, self._patience.spent(account, now) - call.spent)
+        call.paused = self._patience.spent(account, now) - call.spent
         self._unqueue(call)
         self._depart(call, account, now)
         if line.calls:
@@ -185,10 +185,10 @@ class Queue:
 
     def next_at(self) -> float:
         """Return when something happens that no caller brings about; infinity for never."""
-        at = min(self.sweep_at, self._max_wait.next_at())
+        at, overdue = self.sweep_at, self._max_wait.next_at()
         if self.waiting and self.in_flight < self.concurrency:
             at = min(at, max(self.lanes.next_at(), self.host.next_at()))
-        return at
+        return overdue if overdue < at else at
 
     def sweep(self, now: float) -> None:
         """Free a few idle accounts, and sooner again if all were idle."""
@@ -228,8 +228,6 @@ class Queue:
             background=sum(map(len, background)),
             background_wait=max(waits, default=0.0),
         )
-
-    # --- its parts ---
 
     def _lines(self) -> Iterator[Line]:
         for account in self.accounts.values():
@@ -302,17 +300,13 @@ class Queue:
             # An account's wait is not the host's.
             error = error.restated(scope="host", retry_after=None)
         self._recent = {}
-        self._slow_down(None, permit.departed, error, now)
+        self._slow_down(self.host, permit.departed, error, now)
 
-    def _slow_down(
-        self, account: Account | None, departed: float, error: RateLimited, now: float
-    ) -> None:
-        """Slow an account, or with None the host."""
-        scope = account or self.host
+    def _slow_down(self, scope: Budget, departed: float, error: RateLimited, now: float) -> None:
         self.slowed += scope.throttle is None
         before = scope.paused_until()
         if scope.slow_down(error, departed, now, self._random()):
-            self._patience.paused(account, before, now)
+            self._patience.paused(scope, before, now)
 
     def _settle(self, scope: Budget | None, now: float) -> None:
         """Forget a throttle that is recovered from."""
