@@ -32,8 +32,8 @@ from .errors import (
     TransportError,
 )
 from .hosts import HOST_NAMES, Hosts
-from .limiting.local import CLOSED
 from .limiting.protocols import Gate, Permit
+from .limiting.timed import CLOSED
 from .retry import Retry, RetryBudget, may_retry
 from .transport import Pool, RawReply
 

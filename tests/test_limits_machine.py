@@ -255,8 +255,8 @@ class LimiterMachine(RuleBasedStateMachine):
         assert {account for account in queue.accounts if queue.accounts[account].lines} == {
             c.account for c in queued
         }
-        timers = [t for t in self.loop.timers() if t._callback == self.limiter._tick]
-        assert len(timers) == (queue.timer is not None) <= 1
+        timers = [t for t in self.loop.timers() if t._callback == queue._tick]
+        assert len(timers) == (queue._timer is not None) <= 1
         assert not queue.waiting or timers or (self.limits.concurrency or 99) <= queue.in_flight
 
     def teardown(self) -> None:
@@ -283,7 +283,7 @@ class LimiterMachine(RuleBasedStateMachine):
                 if not self.loop.timers():
                     break
                 self.loop.now = self.loop.timers()[0].when()
-            assert queue.timer is None
+            assert queue._timer is None
             assert queue.accounts == {}
         assert not self.loop.complaints
 

@@ -1,6 +1,6 @@
 """The queue of one host: who goes next. Pure: every method is told the time.
 
-The budgets' arithmetic is `budget.py`'s, futures and timers are `local.py`'s.
+The budgets' arithmetic is `budget.py`'s, futures and timers are `timed.py`'s.
 
 The theory. Two budgets nest: the host's, and the account's on that host. A call goes only when both
 conform *at the moment of departure*, and both are charged then. (An account's token taken first,
