@@ -38,7 +38,7 @@ class TimedQueue(Queue):
         self.arm()
 
     def arm(self) -> None:
-        """See to it that the timer comes when something happens by itself."""
+        """Set the timer to the next time at which something happens by itself."""
         at = self.next_at()
         if self._closed or at == math.inf or self._timer_at <= at:
             return
