@@ -36,6 +36,7 @@ from bili_account_async import (
     SessionManager,
     SnapshotTaken,
     fetch_snapshot,
+    get_account_info,
 )
 from bili_account_async.call import Account
 from bili_account_async.polling.poller import WORKERS
@@ -76,6 +77,8 @@ def main() -> None:
     virtual(capacity(12 if quick else 48))
     for accounts in (1, 20, 200):
         virtual(refused(accounts, 6))
+    for accounts, load in ((100, 50), (200, 100), (400, 200)):
+        virtual(beside_people(accounts, load, 2 if quick else 12))
     for tracked, bar in ((False, 2048), (True, 5120)):
         virtual(memory(1_000 if quick else 5_000, credential, tracked, bar))
         virtual(memory(1_000 if quick else 5_000, token, tracked, bar))
@@ -241,6 +244,26 @@ async def refused(accounts: int, hours: int) -> None:
         said = f"412 {headers or ''}".strip()
         what = f"{accounts} accounts, {hours} h of {said}: requests to that host ÷ to a healthy one"
         row(what, count / healthy, "<= 1.0")
+
+
+async def beside_people(accounts: int, load: int, hours: int) -> None:
+    """Measure how long a person waits whose calls share the manager with the fleet."""
+    calls, snapshots = [], []
+    async with fleet(map(credential, range(accounts)), Limits()) as (poller, pool):
+        person = poller._manager.session(credential(10**6))
+        await asyncio.sleep(3600)  # past the first round
+        for turn in range(hours * 120):
+            await asyncio.sleep(30)
+            began = pool.now()
+            if turn % 10 == 0:
+                await fetch_snapshot(person)
+                snapshots.append(pool.now() - began)
+            else:
+                await get_account_info(person)
+                calls.append(pool.now() - began)
+    what = f"{accounts} accounts, {load} % of the budget: a person's longest call, seconds"
+    row(what, max(calls), "<= 2")
+    row("  a person's longest snapshot, seconds", max(snapshots), "<= 8")
 
 
 def token(number: int) -> Credential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from datetime import timedelta
@@ -17,6 +18,7 @@ from fleet import (
     credential,
     fleet,
     name_of,
+    now,
     of,
 )
 from hypothesis import given
@@ -34,6 +36,9 @@ from bili_account_async import (
     Poller,
     RateLimit,
     SessionManager,
+    SnapshotTaken,
+    fetch_snapshot,
+    get_account_info,
 )
 from bili_account_async._heap import LazyHeap
 from bili_account_async.polling.schedule import JITTER, Plan, Timetable
@@ -175,6 +180,25 @@ async def test_the_default_budget_carries_3_5_times_the_accounts_with_thrifty(
         assert poller.stats().lag_p99 <= 0.1 * EVERY
         assert poller.stats().polls - polls >= 0.99 * 175 * 9 * HOUR / EVERY
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize("accounts", [200, 400])
+@run_virtual
+async def test_a_person_does_not_wait_for_the_fleet(accounts: int) -> None:
+    async with fleet(accounts, sections=ALL_SECTIONS, limits=Limits()) as (_, poller):
+        fleets = asyncio.create_task(poller.told(2 * HOUR))
+        person = poller._manager.session(credential(10_000))
+        for _ in range(100):
+            await asyncio.sleep(50)
+            began = now()
+            await get_account_info(person)
+            assert now() - began <= 2
+            began = now()
+            await fetch_snapshot(person)
+            assert now() - began <= 8
+        events = await fleets
+
+    assert len(of(SnapshotTaken, events)) >= 0.7 * 2 * 2 * HOUR / 6  # and it uses what is left
 
 
 @run_virtual
