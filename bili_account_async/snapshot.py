@@ -219,6 +219,12 @@ class Fetched:
         self.failures: dict[str, BiliError] = {}
         self.skipped: set[str] = set()
         self.fatal: list[Exception] = []  # what has cancelled the rest
+        self.tasks: list[asyncio.Task[None]] = []  # those under way, one a section
+
+    def cancel(self) -> None:
+        """Cancel what is under way: whatever has not been sent is not sent any more."""
+        for task in self.tasks:
+            task.cancel()
 
 
 async def fetch_sections(
@@ -227,14 +233,16 @@ async def fetch_sections(
     *,
     timeout: float | None = None,
     fatal: tuple[type[BiliError], ...] = (NotLoggedIn, RiskControlled),
+    into: Fetched | None = None,
 ) -> Fetched:
     """Return each wanted section as found, failed or skipped.
 
     An error of a `fatal` class, or one that is no `BiliError`, cancels the sections that have not
-    come, and stands in the result's `fatal`; raises nothing but the caller's own cancellation.
+    come, and stands in the result's `fatal`; raises nothing but the caller's own cancellation. The
+    result is `into`, if one is given, by which others can cancel.
     """
-    fetched = Fetched()
-    tasks: list[asyncio.Task[None]] = []
+    fetched = Fetched() if into is None else into
+    tasks = fetched.tasks
 
     async def fetch(section: str) -> None:
         try:
@@ -247,15 +255,14 @@ async def fetch_sections(
                 fetched.failures[section] = error.with_traceback(None)
                 return
             fetched.fatal.append(error)
-            for task in tasks:
-                task.cancel()
+            fetched.cancel()
 
     try:
         async with asyncio.TaskGroup() as group:
             for section in SECTIONS:
                 # An eager task may have failed already.
                 if section in wanted and not fetched.fatal:
-                    tasks.append(group.create_task(fetch(section)))  # noqa: PERF401 - see above
+                    tasks.append(group.create_task(fetch(section)))
     finally:
         tasks.clear()  # a cancelled one keeps its error, whose traceback holds `tasks`
     if not fetched.fatal:

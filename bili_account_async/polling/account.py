@@ -7,6 +7,7 @@ from enum import Enum
 
 from .._heap import Place
 from ..credential import Credential
+from ..snapshot import Fetched
 from .events import AccountState, PollEvent
 from .memory import Known
 from .outbox import Offer
@@ -30,6 +31,7 @@ class Account:
         "credential",
         "doubted",
         "due",
+        "fetched",
         "known",
         "name",
         "offer",
@@ -57,6 +59,7 @@ class Account:
         self.place: Place[Account] | None = None  # in line, while it is idle and not left out
         self.stage = Stage.IDLE
         self.task: asyncio.Task[None] | None = None  # the poll under way
+        self.fetched: Fetched | None = None  # what it has asked for, while it fetches
         self.offer: Offer[PollEvent] | None = None  # the event that waits to be taken
         self.paused = False  # by the program
         self.parked: AccountState | None = None  # EXPIRED or PARKED, by the server
@@ -86,6 +89,13 @@ class Account:
         if self.place is not None:
             self.place.leave()
             self.place = None
+
+    def call_back(self) -> None:
+        """End the poll under way, if it fetches, before it sends anything more."""
+        if self.task is not None and self.stage is Stage.FETCHING:
+            if self.fetched is not None:
+                self.fetched.cancel()  # else its tasks had one more turn
+            self.task.cancel()
 
     def plan_next(self, chance: float) -> None:
         """Set when its next poll is."""

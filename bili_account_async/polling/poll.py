@@ -131,7 +131,12 @@ class Polls:
         # What is said of a login that was alive is not believed at once, and cancels nothing.
         doubtful = account.alive and not account.doubted
         fatal = (RiskControlled,) if doubtful else (NotLoggedIn, RiskControlled)
-        fetched = await fetch_sections(self._session(account, sections), sections, fatal=fatal)
+        fetched = account.fetched = Fetched()
+        try:
+            session = self._session(account, sections)
+            await fetch_sections(session, sections, fatal=fatal, into=fetched)
+        finally:
+            account.fetched = None
         if fetched.fatal and not isinstance(fetched.fatal[0], BiliError):
             self.ensure_open()
             error = fetched.fatal.pop()

@@ -133,8 +133,7 @@ class Poller:
         account.removed = True
         self._demand.count(account.timetable.intervals, -1)
         account.leave_line()
-        if account.stage is Stage.FETCHING and account.task is not None:
-            account.task.cancel()
+        account.call_back()
         if account.offer is not None:
             self._polls.outbox.withdraw(account.offer)
 
@@ -336,12 +335,12 @@ class Poller:
 
     def _recall(self, account: Account) -> None:
         """End a poll whose login is not to be sent any more, unless all of it is on its way."""
-        if account.task is None or account.stage is not Stage.FETCHING:
+        if account.stage is not Stage.FETCHING:
             return
         begun = self._polls.clock.now() - account.turn < BEGUN_SECONDS
         if begun or self._polls.stands_in_line(account):
             account.again = True
-            account.task.cancel()
+            account.call_back()
 
     def _finish(self, account: Account, _: object) -> None:
         """Let an account wait for its next poll."""
