@@ -24,6 +24,7 @@ from typing import Any
 import orjson
 
 from bili_account_async import (
+    THRIFTY,
     AccountSession,
     Credential,
     Hosts,
@@ -35,8 +36,10 @@ from bili_account_async import (
     SessionManager,
     SnapshotTaken,
     fetch_snapshot,
+    get_account_info,
 )
-from bili_account_async.polling import WORKERS
+from bili_account_async.call import Account
+from bili_account_async.polling.poller import WORKERS
 from bili_account_async.sandbox import Sandbox
 from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF
 from bili_account_async.transport import RawReply
@@ -71,6 +74,11 @@ def main() -> None:
     print(f"{'measure':88} {'figure':>9} {'bar':>9}")
     virtual(steady(20_000, 2 if quick else 24))
     virtual(overload(20_000, 8 if quick else 24))
+    virtual(capacity(12 if quick else 48))
+    for accounts in (1, 20, 200):
+        virtual(refused(accounts, 6))
+    for accounts, load in ((100, 50), (200, 100), (400, 200)):
+        virtual(beside_people(accounts, load, 2 if quick else 12))
     for tracked, bar in ((False, 2048), (True, 5120)):
         virtual(memory(1_000 if quick else 5_000, credential, tracked, bar))
         virtual(memory(1_000 if quick else 5_000, token, tracked, bar))
@@ -90,7 +98,12 @@ class FakePool:
 
     def __init__(self) -> None:
         self.random = Random(5)
+        self.now = asyncio.get_running_loop().time
+        self.began = self.now()
+        self.refusing: str | None = None  # the path of a host's endpoint that answers 412
+        self.headers: dict[str, str] = {}
         self.polls: Counter[str] = Counter()
+        self.paths: Counter[str] = Counter()
         self.under_way: set[tuple[str, str]] = set()
         self.overlaps = 0
 
@@ -100,8 +113,11 @@ class FakePool:
         self.overlaps += call in self.under_way
         self.under_way.add(call)
         self.polls[call[0]] += 1
+        self.paths[url.path] += 1
         await asyncio.sleep(self.random.uniform(0.05, 0.5))
         self.under_way.discard(call)
+        if url.path == self.refusing:
+            return RawReply(412, self.headers, b"{}")
         return RawReply(200, {}, BODIES[url.path])
 
     async def close(self) -> None:
@@ -127,7 +143,7 @@ async def fleet(
         engine: Any = manager._engine
         await engine.pool.close()
         engine.pool = pool = FakePool()
-        async with Poller(manager, every=EVERY, **options) as poller:
+        async with Poller(manager, **{"every": EVERY} | options) as poller:
             for number, login in enumerate(credentials):
                 poller.add(str(number), login)
             consumer = asyncio.create_task(consume())
@@ -141,7 +157,11 @@ async def steady(accounts: int, hours: int) -> None:
         poller,
         pool,
     ):
-        for _ in range(int(hours * 3600 / INTERVAL * 2)):
+        while len(pool.polls) < accounts:  # noqa: ASYNC110 - the pool has no event for it
+            await asyncio.sleep(1)
+        row(f"first round of {accounts:,} accounts, seconds", pool.now() - pool.began, "", ".0f")
+        await asyncio.sleep(1.5 * INTERVAL)
+        for _ in range(int(hours * 3600 / INTERVAL * 2) - 3):
             await asyncio.sleep(INTERVAL / 2)
             # Of the last 10,000 polls: all there were in half an interval.
             lags.append(poller.stats().lag_p99)
@@ -177,6 +197,73 @@ async def overload(accounts: int, hours: int) -> None:
         ">= 99",
         ".2f",
     )
+
+
+async def carried(accounts: int, hours: int, every: Any) -> tuple[float, float]:
+    """Return the 99 % lag in intervals, and the share of the polls that were due, after a day."""
+    async with fleet(map(credential, range(accounts)), Limits(), every=every) as (poller, _):
+        await asyncio.sleep(3 * 3600)  # the first round takes 35 minutes
+        before = poller.stats().polls
+        await asyncio.sleep(hours * 3600)
+        stats = poller.stats()
+    return stats.lag_p99 / INTERVAL, (stats.polls - before) * INTERVAL / accounts / hours / 3600
+
+
+async def capacity(hours: int) -> None:
+    """Show how many accounts the default budget carries: 200 that are asked for all each time."""
+    calls = Counter(endpoint.host for endpoint in ENDPOINT_OF.values())
+    each_time = max(calls.values()) / INTERVAL
+    rates: Counter[str] = Counter()
+    for section, every in THRIFTY.items():
+        rates[ENDPOINT_OF[section].host] += 1 / every.total_seconds()
+    row("calls of the busiest host, all sections ÷ THRIFTY", each_time / max(rates.values()))
+    for accounts, every, name in (
+        (200, EVERY, "all sections"),
+        (700, THRIFTY, "THRIFTY"),
+    ):
+        lag, share = await carried(accounts, hours, every)
+        what = f"{accounts} accounts on default limits for {hours} h, {name}: lag p99, % of 10 min"
+        row(what, 100 * lag, "<= 50", ".1f")
+        row("  of the polls that were due, %", 100 * share, ">= 99", ".2f")
+
+
+async def asked(accounts: int, hours: int, headers: dict[str, str] | None) -> int:
+    """Return the requests to www, which answers 412 with these headers, or well with None."""
+    async with fleet(map(credential, range(accounts)), Limits()) as (_, pool):
+        path = ENDPOINT_OF["coin_exp"].path
+        if headers is not None:
+            pool.refusing, pool.headers = path, headers
+        await asyncio.sleep(hours * 3600)
+        return pool.paths[path]
+
+
+async def refused(accounts: int, hours: int) -> None:
+    healthy = await asked(accounts, hours, None)
+    for headers in ({}, {"Retry-After": "0"}):
+        count = await asked(accounts, hours, headers)
+        said = f"412 {headers or ''}".strip()
+        what = f"{accounts} accounts, {hours} h of {said}: requests to that host ÷ to a healthy one"
+        row(what, count / healthy, "<= 1.0")
+
+
+async def beside_people(accounts: int, load: int, hours: int) -> None:
+    """Measure how long a person waits whose calls share the manager with the fleet."""
+    calls, snapshots = [], []
+    async with fleet(map(credential, range(accounts)), Limits()) as (poller, pool):
+        person = poller._manager.session(credential(10**6))
+        await asyncio.sleep(3600)  # past the first round
+        for turn in range(hours * 120):
+            await asyncio.sleep(30)
+            began = pool.now()
+            if turn % 10 == 0:
+                await fetch_snapshot(person)
+                snapshots.append(pool.now() - began)
+            else:
+                await get_account_info(person)
+                calls.append(pool.now() - began)
+    what = f"{accounts} accounts, {load} % of the budget: a person's longest call, seconds"
+    row(what, max(calls), "<= 2")
+    row("  a person's longest snapshot, seconds", max(snapshots), "<= 8")
 
 
 def token(number: int) -> Credential:
@@ -226,8 +313,8 @@ class Canned(AccountSession):
 
 
 class CannedManager(SessionManager):
-    def session(self, credential: Credential, *, label: str | None = None) -> AccountSession:
-        return Canned(self, credential, label)
+    def session(self, credential: Credential, **options: Any) -> AccountSession:
+        return Canned(self, Account(credential, options.get("label")))
 
 
 async def own_cpu(rounds: int, accounts: int = 300) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from ._problem import Problem, problem
+    from .cache import Cache, CachedSession, Seen
     from .call import CallEvent, Reply, RequestEvent
     from .credential import Credential
     from .endpoints import (
@@ -50,9 +52,11 @@ if TYPE_CHECKING:
         TransportError,
     )
     from .hosts import Hosts
+    from .limiting.protocols import Limiter, Permit
     from .limiting.shared import SharedLimiter
-    from .limiting.types import HostState, Limiter, Limits, Permit, RateLimit, ScopeState
+    from .limiting.types import HostState, Limits, RateLimit, ScopeState
     from .polling import (
+        THRIFTY,
         AccountExpired,
         AccountParked,
         AccountState,
@@ -101,6 +105,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_SECTIONS",
     "ENDPOINTS",
+    "THRIFTY",
     "AccountExpired",
     "AccountInfo",
     "AccountParked",
@@ -112,6 +117,8 @@ __all__ = [
     "Auth",
     "BiliError",
     "BindingInfo",
+    "Cache",
+    "CachedSession",
     "CallEvent",
     "CardType",
     "Change",
@@ -142,6 +149,7 @@ __all__ = [
     "PollFailed",
     "Poller",
     "PollerStats",
+    "Problem",
     "ProtocolError",
     "RateLimit",
     "RateLimited",
@@ -156,6 +164,7 @@ __all__ = [
     "SchemaError",
     "ScopeState",
     "SecurityInfo",
+    "Seen",
     "SensitiveSign",
     "Session",
     "SessionManager",
@@ -186,12 +195,14 @@ __all__ = [
     "get_security_info",
     "get_vip_info",
     "open_session",
+    "problem",
     "structure",
     "unstructure",
     "update_sign",
 ]
 
 _MODULES = {
+    "cache": "Cache CachedSession Seen",
     "call": "CallEvent Reply RequestEvent",
     "credential": "Credential",
     "endpoints": (
@@ -205,12 +216,14 @@ _MODULES = {
         "SchemaError SensitiveSign SignTooLong TransportError"
     ),
     "hosts": "Hosts",
+    "limiting.protocols": "Limiter Permit",
     "limiting.shared": "SharedLimiter",
-    "limiting.types": "HostState Limiter Limits Permit RateLimit ScopeState",
+    "limiting.types": "HostState Limits RateLimit ScopeState",
     "polling": (
         "AccountExpired AccountParked AccountState AccountStatus Changed MemoryStore "
-        "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken"
+        "PollEvent PollFailed Poller PollerStats SnapshotStore SnapshotTaken THRIFTY"
     ),
+    "_problem": "Problem problem",
     "records": (
         "AccountInfo BindingInfo CardType ChinaTime CoinLog CoinLogEntry DailyRewards IsoDay "
         "OtherSecurity PasswordLevel PasswordSafety RealnameApplication "

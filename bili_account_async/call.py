@@ -1,6 +1,6 @@
 """The way of one call: prepare, wait for the permit, attempt, report, then try again or raise.
 
-The API's looks are `wire.py`'s business, aiohttp is `transport.py`'s, and who may go `limiting`'s.
+The API's looks are `wire.py`'s business, aiohttp is `transport/`'s, and who may go `limiting/`'s.
 Nothing here knows one endpoint from another, and nothing here is public but the types that describe
 a call to its owner: `Reply`, `RequestEvent`, `CallEvent`.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import attrs
 from yarl import URL
@@ -32,9 +32,8 @@ from .errors import (
     TransportError,
 )
 from .hosts import HOST_NAMES, Hosts
-from .limiting import Gate
-from .limiting.local import CLOSED
-from .limiting.types import Permit
+from .limiting.protocols import Gate, Permit
+from .limiting.timed import CLOSED
 from .retry import Retry, RetryBudget, may_retry
 from .transport import Pool, RawReply
 
@@ -105,7 +104,11 @@ class Reply(Generic[T]):
 
 
 class Account:
-    """One account, as its calls need it; the costly parts are made when they are first needed."""
+    """One account, as its calls need it.
+
+    A fleet holds thousands of them, most of them idle. So the costly parts (a digest, the headers)
+    are made when a call first needs them, and the options of a session are kept as they were given.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -159,7 +162,12 @@ class Account:
 
 
 class Lane:
-    """The part that all routes to one host share."""
+    """The part that all routes to one host share.
+
+    `key` is the name under which the limiter counts the host: host names that lead to one server,
+    as in the sandbox, have one budget. The retries that an outage of the host may cost are counted
+    here too, whichever of its endpoints is asked.
+    """
 
     __slots__ = ("budget", "key")
 
@@ -169,7 +177,10 @@ class Lane:
 
 
 class Route(Generic[T]):
-    """The way to one endpoint: its URL, its host's lane, its retries, the reader of its replies."""
+    """The way to one endpoint: its URL, its host's lane, its retries, the reader of its replies.
+
+    It costs a millisecond to make, once for each endpoint of a manager, and nothing per call.
+    """
 
     __slots__ = ("budget", "decoder", "lane", "url")
 
@@ -183,7 +194,9 @@ class Route(Generic[T]):
 class Routes(dict[Endpoint[Any], Route[Any]]):
     """The routes of one manager by endpoint, each made when it is first looked up.
 
-    That raises `TypeError` for a record that JSON can't give.
+    Equal endpoints share a route, so that a program may declare its own where it calls it. The
+    first look-up raises `TypeError` for a record that JSON can't give. Routes are bound to no event
+    loop, and stay when the manager is closed and opened again.
     """
 
     def __init__(self, hosts: Hosts) -> None:
@@ -219,6 +232,7 @@ class Engine:
         self.seam = seam
         self.loop = seam.loop
         self.now = seam.loop.time
+        # A future and no flag: whoever waits between two attempts waits for this as well.
         self.closing: asyncio.Future[None] = seam.loop.create_future()
         self.deadlines = deadlines
         self.pool = pool
@@ -258,37 +272,43 @@ class Engine:
         form: Mapping[str, str | int] | None,
         timeout: float | None,
     ) -> Coroutine[Any, Any, Outcome[T]]:
-        """Return the coroutine of one call, which gives its outcome or raises its error."""
+        """Return the coroutine of one call, which gives its outcome or raises its error.
+
+        It is that of `Call.perform` itself where nobody observes calls: a coroutine around it would
+        cost every call, and tell nobody.
+        """
         if not isinstance(endpoint, Endpoint):
             raise TypeError(f"endpoint: expected Endpoint, got {type(endpoint).__name__}")
         call = Call(self, account, endpoint)
-        performed = call.perform(params, form, timeout)
-        return self._observed(call, performed) if self.on_call else performed
+        coroutine = call.perform(params, form, timeout)
+        return self._observed(call, coroutine) if self.on_call else coroutine
 
     async def _observed(
-        self, call: Call[T], performed: Coroutine[Any, Any, Outcome[T]]
+        self, call: Call[T], coroutine: Coroutine[Any, Any, Outcome[T]]
     ) -> Outcome[T]:
-        begun = self.now()
+        """Make the call, and tell its observers how it ended, also if it was cancelled."""
+        started = self.now()
         try:
-            outcome = await performed
+            outcome = await coroutine
         except BaseException as error:
             # A cancellation's own exception stays the caller's: its frames are not for metrics.
             own = isinstance(error, Exception)
-            self._tell_call(call, begun, error if own else BaseException.__new__(type(error)))
+            self._notify_call(call, started, error if own else BaseException.__new__(type(error)))
             raise
-        self._tell_call(call, begun, None)
+        self._notify_call(call, started, None)
         return outcome
 
-    def _tell_call(self, call: Call[Any], begun: float, outcome: BaseException | None) -> None:
+    def _notify_call(self, call: Call[Any], started: float, outcome: BaseException | None) -> None:
+        """Hand the observers the event of a call that began at `started`, on the loop's clock."""
         event = CallEvent(
             endpoint=call.endpoint.name,
             account=call.account.label,
             outcome=outcome,
             attempts=call.attempts,
             waited=call.waited,
-            seconds=max(0.0, self.now() - begun - call.waited),
+            seconds=max(0.0, self.now() - started - call.waited),
         )
-        tell(self.on_call, event, "on_call")
+        notify(self.on_call, event, "on_call")
 
     async def close(self) -> None:
         """End the calls that are under way, and every connection and timer."""
@@ -302,7 +322,7 @@ class Engine:
 E = TypeVar("E")
 
 
-def tell(observers: Iterable[Callable[[E], object]], event: E, option: str) -> None:
+def notify(observers: Iterable[Callable[[E], object]], event: E, option: str) -> None:
     """Hand `event` to each observer; one that raises is logged and does no harm."""
     for observer in observers:
         try:
@@ -315,7 +335,11 @@ def tell(observers: Iterable[Callable[[E], object]], event: E, option: str) -> N
 
 
 class Outcome(Generic[T]):
-    """The end of one attempt: an error, or a record and what it was made of."""
+    """The end of one attempt: an error, or a record and what it was made of.
+
+    After an error there is no record, not even None: a caller that forgot to look at the error
+    would otherwise go on with nothing.
+    """
 
     __slots__ = ("attempts", "error", "payload", "record", "reply", "seconds", "unknown_fields")
 
@@ -333,15 +357,20 @@ class Outcome(Generic[T]):
 
 
 class Call(Generic[T]):
-    """One call under way, and what its attempts share."""
+    """One call under way, and what its attempts share.
+
+    Two clocks run. `waited` is what our own limits cost, which `max_wait` bounds. `remaining` is
+    the talking, which `timeout` bounds: it begins with the first departure, and attempts, backoffs
+    and pauses that the server asked for all take from it.
+    """
 
     __slots__ = (
         "account",
-        "allowed",
         "attempts",
         "endpoint",
         "engine",
         "failed",
+        "max_attempts",
         "max_wait",
         "remaining",
         "request",
@@ -366,7 +395,7 @@ class Call(Generic[T]):
         self.retry = account.retry or engine.retry
         self.max_wait = engine.max_wait if account.max_wait is None else account.max_wait
         self.attempts = 0
-        self.allowed = self.retry.attempts
+        self.max_attempts = self.retry.attempts  # one more for each dead pooled connection it met
         self.failed: BiliError | None = None  # the last attempt's error, while the next one waits
         self.waited = 0.0  # seconds, for the limit
         self.sent = False  # an attempt's request was written, if only in part
@@ -377,7 +406,10 @@ class Call(Generic[T]):
         form: Mapping[str, str | int] | None,
         timeout: float | None,
     ) -> Outcome[T]:
-        """Return the outcome of the attempt that succeeded, or raise the last one's error."""
+        """Return the outcome of the attempt that succeeded, or raise the last one's error.
+
+        The error is raised here and nowhere else, once nothing can be tried any more.
+        """
         self.prepare(params, form, timeout)
         while True:
             permit = await self.acquire()
@@ -404,7 +436,10 @@ class Call(Generic[T]):
         form: Mapping[str, str | int] | None,
         timeout: float | None,
     ) -> None:
-        """Check what the caller gave, once, and build the request that every attempt sends."""
+        """Check what the caller gave, once, and build the request that every attempt sends.
+
+        What is refused here was not counted by the limiter, and nothing of it was sent.
+        """
         endpoint, credential = self.endpoint, self.account.credential
         if form is not None and endpoint.method == "GET":
             raise ValueError(f"form: {endpoint.name} is a GET, which has none: use params")
@@ -426,7 +461,11 @@ class Call(Generic[T]):
         )
 
     async def acquire(self) -> Permit:
-        """Wait until the next attempt may depart."""
+        """Wait until the next attempt may depart.
+
+        The pauses that the first attempt sat out are the queue's: the talking has not begun yet.
+        Those of a retry are part of the talking, since the server asked for them in its answer.
+        """
         limiter, account = self.engine.limiter, self.account
         failed, self.failed = self.failed, None
         try:
@@ -445,14 +484,19 @@ class Call(Generic[T]):
         finally:
             del failed  # as in `perform`
         self.waited += permit.waited
-        if not self.attempts:
-            return permit  # the talking begins now: what came before was the queue
-        self.remaining -= permit.paused
-        if self.remaining > 0:
-            return permit
-        # Pauses that overlapped took the time: one that is too long by itself is not waited for.
+        if self.attempts:
+            self.remaining -= permit.paused
+            if self.remaining <= 0:
+                self.end_paused(permit)
+        return permit
+
+    def end_paused(self, permit: Permit) -> NoReturn:
+        """Give the permit back and raise the timeout of a call whose time pauses have taken.
+
+        They overlapped: the limiter does not wait for one that is too long by itself.
+        """
         error = self.timed_out("no time is left after the pauses that the server asked for")
-        limiter.release(permit, error)
+        self.engine.limiter.release(permit, error)
         try:
             raise error
         finally:
@@ -502,7 +546,10 @@ class Call(Generic[T]):
         return outcome
 
     def report(self, permit: Permit, outcome: Outcome[T]) -> None:
-        """Tell the observers and the log of an attempt."""
+        """Tell the observers and the log of an attempt.
+
+        Without either, which is usual, no event is built.
+        """
         observers = self.engine.on_request
         if not observers and not _log.isEnabledFor(logging.DEBUG):
             return
@@ -518,7 +565,7 @@ class Call(Generic[T]):
             seconds=outcome.seconds,
         )
         _log.debug("%s", event)
-        tell(observers, event, "on_request")
+        notify(observers, event, "on_request")
 
     def delay_after(self, error: BiliError, seconds: float) -> float | None:
         """Return the seconds to wait before the next attempt; None if there is to be none.
@@ -529,11 +576,11 @@ class Call(Generic[T]):
         self.sent = self.sent or not isinstance(error, TransportError) or error.sent
         if stale:
             # The pool gave a connection that was dead. The call is not to notice: one attempt more,
-            # at once and out of no budget. Each takes a connection out of the pool, so it ends.
-            self.allowed += 1
+            # at once and out of no budget. There are only so many such connections in the pool.
+            self.max_attempts += 1
         delay = 0.0 if stale else self.backoff(error)
         self.remaining -= seconds
-        if self.attempts >= self.allowed or self.remaining <= delay:
+        if self.attempts >= self.max_attempts or self.remaining <= delay:
             return None
         if not may_retry(self.endpoint, error):
             return None
@@ -547,8 +594,8 @@ class Call(Generic[T]):
         if isinstance(error, RateLimited):
             return 0.0  # the limiter pauses
         wait = self.retry.wait_before(self.attempts, self.engine.seam.random())
-        asked = error.retry_after if isinstance(error, ProtocolError) else None
-        return max(wait, asked or 0.0)
+        retry_after = error.retry_after if isinstance(error, ProtocolError) else None
+        return max(wait, retry_after or 0.0)
 
     def final(self, error: BiliError) -> BiliError:
         """Return the error that the caller gets: one that speaks of the call, not of an attempt."""
@@ -557,7 +604,11 @@ class Call(Generic[T]):
         return self.timed_out() if isinstance(error, RequestTimeout) else error
 
     def timed_out(self, reason: str = "") -> RequestTimeout:
-        """Return the timeout of this call, with the seconds it talked and the attempts it made."""
+        """Return the timeout of this call, with the seconds it talked and the attempts it made.
+
+        The attempt's own would speak of the rest of time that was left to it, which means nothing
+        to a caller.
+        """
         seconds = min(self.timeout, self.timeout - self.remaining)
         attempts = f"{self.attempts} attempt" + ("s" if self.attempts > 1 else "")
         text = f"no answer within {seconds:.3g} s, {attempts}" + (f": {reason}" if reason else "")

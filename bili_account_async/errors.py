@@ -39,6 +39,9 @@ class BiliError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return _revive, (type(self), self.args, self._state())
 
+    def __copy__(self) -> BiliError:
+        return _revive(type(self), self.args, self.__dict__.copy())
+
     def _state(self) -> dict[str, object]:
         """Return the attributes that a pickle takes along."""
         return self.__dict__.copy()

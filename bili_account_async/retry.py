@@ -30,7 +30,7 @@ EARNED = 0.2
 
 @attrs.frozen(kw_only=True)
 class Retry:
-    """How a failed GET is tried again.
+    """The policy by which a failed GET is tried again.
 
     The POST is sent again only when nothing of it left this machine.
     """

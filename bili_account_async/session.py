@@ -24,11 +24,11 @@ from .call import Account, CallEvent, Engine, Reply, RequestEvent, Routes
 from .credential import Credential
 from .endpoints import Endpoint, HostName
 from .hosts import Hosts, http_url
-from .limiting import Gate
 from .limiting.fronted import FrontedLimiter
 from .limiting.local import LocalLimiter
+from .limiting.protocols import Gate, Limiter
 from .limiting.shared import SharedLimiter
-from .limiting.types import HostState, Limiter, Limits
+from .limiting.types import HostState, Limits, RateLimit
 from .retry import Retry
 from .transport import Pool
 
@@ -59,7 +59,7 @@ def _observers(name: str, given: Observers[E]) -> tuple[Callable[[E], object], .
     return observers
 
 
-def _limiter(limits: object, limiter: object) -> None:
+def _check_limiter(limits: object, limiter: object) -> None:
     if limits is not None and limiter is not None:
         raise ValueError("limits and limiter: give one of them, a limiter replaces the limits")
     if limits is not None:
@@ -77,7 +77,7 @@ def _limiter(limits: object, limiter: object) -> None:
         _instance("limiter.limits", own, Limits)
 
 
-def _client_session(lent: object, proxy: object) -> None:
+def _check_client_session(lent: object, proxy: object) -> None:
     """Check a lent session, also for traffic of its own that we would bypass."""
     if lent is None:
         return
@@ -92,12 +92,12 @@ def _client_session(lent: object, proxy: object) -> None:
         )
 
 
-def _proxy(value: object) -> None:
+def _check_proxy(value: object) -> None:
     if value is not None and http_url(value) is None:
         raise ValueError("proxy: expected 'http://host:port', with user info if it wants that")
 
 
-def _ssl(value: object) -> None:
+def _check_ssl(value: object) -> None:
     """Refuse all that would turn the check of certificates off."""
     if value is None:
         return
@@ -109,7 +109,7 @@ def _ssl(value: object) -> None:
         )
 
 
-def _user_agent(value: object) -> None:
+def _check_user_agent(value: object) -> None:
     if value is None:
         return
     text = _instance("user_agent", value, str)
@@ -154,11 +154,11 @@ class SessionManager:
         on_request: Observers[RequestEvent] = (),
         on_call: Observers[CallEvent] = (),
     ) -> None:
-        _limiter(limits, limiter)
-        _client_session(client_session, proxy)
-        _proxy(proxy)
-        _ssl(ssl)
-        _user_agent(user_agent)
+        _check_limiter(limits, limiter)
+        _check_client_session(client_session, proxy)
+        _check_proxy(proxy)
+        _check_ssl(ssl)
+        _check_user_agent(user_agent)
         self._routes = Routes(_instance("hosts", hosts, Hosts))
         own_limits = Limits() if limiter is None else getattr(limiter, "limits", None)
         self._limits = limits or own_limits or Limits.none()
@@ -299,6 +299,16 @@ class SessionManager:
             )
         return engine
 
+    @property
+    def engine(self) -> Engine:
+        """The engine of the running loop, for this package's own use; raises as calls do."""
+        return self._running()
+
+    @property
+    def host_limit(self) -> RateLimit | None:
+        """The budget of a host, for this package's own use; None without one."""
+        return self._limits.host
+
 
 class AccountSession:
     """One account's handle: give it to the endpoint coroutines.
@@ -306,16 +316,16 @@ class AccountSession:
     Light, and safe to share between tasks.
     """
 
-    __slots__ = ("__weakref__", "_account", "_manager")
+    __slots__ = ("__weakref__", "_manager", "account")
 
     def __init__(self, manager: SessionManager, account: Account) -> None:
         self._manager = manager
-        self._account = account
+        self.account = account  # for the rooms of this package; not part of the contract
 
     @property
     def label(self) -> str:
         """The name given to `manager.session`, else the account's mid or a digest."""
-        return self._account.label
+        return self.account.label
 
     def __repr__(self) -> str:
         return f"<AccountSession {self.label}>"
@@ -334,7 +344,7 @@ class AccountSession:
         manager's. Raises `BiliError`.
         """
         engine = self._manager._running()
-        return (await engine.call(self._account, endpoint, params, form, timeout)).record
+        return (await engine.call(self.account, endpoint, params, form, timeout)).record
 
     async def call_raw(
         self,
@@ -346,7 +356,7 @@ class AccountSession:
     ) -> Reply[T]:
         """Call an endpoint, and return its record with the circumstances of the reply."""
         engine = self._manager._running()
-        outcome = await engine.call(self._account, endpoint, params, form, timeout)
+        outcome = await engine.call(self.account, endpoint, params, form, timeout)
         reply = outcome.reply
         assert reply is not None
         return Reply(

@@ -12,6 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +23,7 @@ from .errors import BiliError, CredentialMissing, NotLoggedIn, RiskControlled, T
 from .records import (
     AccountInfo,
     CoinLog,
+    CoinLogEntry,
     DailyRewards,
     IsoTime,
     RealnameApplication,
@@ -47,12 +49,19 @@ def _section(endpoint: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """One value that differs between two snapshots."""
+    """One value that differs; as text it reads `vip_info.vip_status: NORMAL → FROZEN`."""
 
     path: str
     """The attribute's place in the snapshot, as in `vip_info.vip_status`."""
     old: Any
+    """The value before; `()` for `coin_log.entries`."""
     new: Any
+    """The value now; for `coin_log.entries` the entries that are new, the latest first."""
+
+    def __str__(self) -> str:
+        if isinstance(self.new, tuple):
+            return f"{self.path}: {'; '.join(map(_in_words, self.new))}"
+        return f"{self.path}: {_in_words(self.old)} → {_in_words(self.new)}"
 
 
 @attrs.frozen(kw_only=True, eq=True, hash=False)
@@ -134,6 +143,15 @@ def _revive(values: dict[str, Any]) -> AccountSnapshot:
     return AccountSnapshot(**values)
 
 
+def _in_words(value: object) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, CoinLogEntry):
+        return f"{value.delta:+f} {value.reason!r}"
+    # A text stands in quotes: it is the server's, and may hold what steers a terminal.
+    return repr(value) if isinstance(value, str) else str(value)
+
+
 def _differences(path: str, old: Any, new: Any) -> Iterable[Change]:
     """Yield the changes below `path`, as deep as both values are records of one class."""
     if not (attrs.has(type(old)) and type(old) is type(new)):
@@ -179,7 +197,9 @@ async def fetch_snapshot(
     if unknown := wanted - ALL_SECTIONS:
         names, got = sorted(ALL_SECTIONS), sorted(map(str, unknown))
         raise ValueError(f"sections: expected names of {names}, got {got}")
-    fetched = await _fetch_all(session, wanted, timeout)
+    fetched = await fetch_sections(session, wanted, timeout=timeout)
+    if fetched.fatal:
+        raise fetched.fatal.pop()  # kept in no variable, for the traceback holds this frame
     if strict and fetched.failures:
         raise ExceptionGroup("sections of the snapshot failed", list(fetched.failures.values()))
     return AccountSnapshot(
@@ -191,49 +211,64 @@ async def fetch_snapshot(
     )
 
 
-class _Fetched:
+class Fetched:
     """The sections while they are fetched, by what came of each."""
 
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
         self.failures: dict[str, BiliError] = {}
         self.skipped: set[str] = set()
-        self.fatal: list[Exception] = []  # what ends all of it; the first is raised
+        self.fatal: list[Exception] = []  # what has cancelled the rest
+        self.tasks: list[asyncio.Task[None]] = []  # those under way, one a section
+
+    def cancel(self) -> None:
+        """Cancel what is under way: whatever has not been sent is not sent any more."""
+        for task in self.tasks:
+            task.cancel()
 
 
-async def _fetch_all(session: Session, wanted: frozenset[str], timeout: float | None) -> _Fetched:
-    """Return each wanted section as found, failed or skipped; raise what ends all of it."""
-    fetched = _Fetched()
-    tasks: list[asyncio.Task[None]] = []
+async def fetch_sections(
+    session: Session,
+    wanted: frozenset[str],
+    *,
+    timeout: float | None = None,
+    fatal: tuple[type[BiliError], ...] = (NotLoggedIn, RiskControlled),
+    into: Fetched | None = None,
+) -> Fetched:
+    """Return each wanted section as found, failed or skipped.
+
+    An error of a `fatal` class, or one that is no `BiliError`, cancels the sections that have not
+    come, and stands in the result's `fatal`; raises nothing but the caller's own cancellation. The
+    result is `into`, if one is given, by which others can cancel.
+    """
+    fetched = Fetched() if into is None else into
+    tasks = fetched.tasks
 
     async def fetch(section: str) -> None:
         try:
             fetched.found[section] = await session.call(SECTIONS[section], timeout=timeout)
         except CredentialMissing:
             fetched.skipped.add(section)
-        except Exception as error:  # noqa: BLE001 - raised below
-            fatal = isinstance(error, (NotLoggedIn, RiskControlled))
-            if isinstance(error, BiliError) and not fatal:
+        except Exception as error:  # noqa: BLE001 - it stands in the result
+            if isinstance(error, BiliError) and not isinstance(error, fatal):
                 # Without the traceback: it holds this frame, which holds the failures.
                 fetched.failures[section] = error.with_traceback(None)
                 return
             fetched.fatal.append(error)
-            for task in tasks:
-                task.cancel()
+            fetched.cancel()
 
     try:
         async with asyncio.TaskGroup() as group:
             for section in SECTIONS:
                 # An eager task may have failed already.
                 if section in wanted and not fetched.fatal:
-                    tasks.append(group.create_task(fetch(section)))  # noqa: PERF401 - see above
+                    tasks.append(group.create_task(fetch(section)))
     finally:
         tasks.clear()  # a cancelled one keeps its error, whose traceback holds `tasks`
-    if fetched.fatal:
-        raise fetched.fatal.pop()  # kept in no variable, for the traceback holds this frame
-    for section in wanted.difference(fetched.found, fetched.failures, fetched.skipped):
-        # The caller's own cancellation does not come here: it leaves the group.
-        fetched.failures[section] = TransportError(
-            "the call was cancelled, and not by its caller", endpoint=SECTIONS[section].name
-        )
+    if not fetched.fatal:
+        for section in wanted.difference(fetched.found, fetched.failures, fetched.skipped):
+            # The caller's own cancellation does not come here: it leaves the group.
+            fetched.failures[section] = TransportError(
+                "the call was cancelled, and not by its caller", endpoint=SECTIONS[section].name
+            )
     return fetched

@@ -1,7 +1,7 @@
 """SqliteStore (extra `store`): snapshots and coin ledgers that outlive the process, in one file.
 
 Here: the tables, their migrations, and what SQLite's errors mean to a person. Not here: when to
-save, and what changed (`polling.py`, `snapshot.py`). A Credential never comes near.
+save, and what changed (`polling/`, `snapshot.py`). A Credential never comes near.
 
 The ledger. Bilibili shows a week of the coin log, this keeps what it ever showed. Entries have no
 id, and two equal ones in one second are both real, so ledger and window are multisets: of each
@@ -20,11 +20,11 @@ import logging
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 
@@ -33,8 +33,12 @@ from .records import CoinLogEntry
 from .snapshot import SECTIONS, AccountSnapshot
 from .structuring import structure, unstructure
 
+T = TypeVar("T")
+
 BUSY_SECONDS = 2.0
-"""Seconds to wait for another program that writes to the file; cancelling may take as long."""
+"""Seconds to wait for another program that writes to the file."""
+_BUSY_STEP = 0.02
+"""Seconds between two tries to get at a file that another program writes to."""
 _APPLICATION = 0x62696C69  # `PRAGMA application_id` of our files
 _MIGRATIONS = (
     (
@@ -133,8 +137,10 @@ class SqliteStore:
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
             # Not in aiosqlite's thread: what fails or is cancelled here leaves neither thread nor
             # connection behind.
+            # SQLite's own wait for others would hold its thread, whatever is cancelled meanwhile:
+            # `_unless_busy` waits instead.
             raw = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                self.path, timeout=0, isolation_level=None, check_same_thread=False
             )
             db = aiosqlite.Connection(lambda: raw, 64)
             try:
@@ -163,7 +169,7 @@ class SqliteStore:
         absent, and logged.
         """
         async with self._locked() as db:
-            rows = list(await db.execute_fetchall(_LOAD, (account,)))
+            rows = list(await _unless_busy(lambda: db.execute_fetchall(_LOAD, (account,))))
         if not rows:
             return None
         values: dict[str, Any] = {}
@@ -207,7 +213,7 @@ class SqliteStore:
         Inside one second they stand by delta and reason.
         """
         async with self._locked() as db:
-            rows = await db.execute_fetchall(_LEDGER, (account,))
+            rows = await _unless_busy(lambda: db.execute_fetchall(_LEDGER, (account,)))
         return tuple(
             CoinLogEntry(time=_CHINA_EPOCH + time * _SECOND, delta=Decimal(delta), reason=reason)
             for time, delta, reason, n in rows
@@ -217,7 +223,7 @@ class SqliteStore:
     async def accounts(self) -> tuple[str, ...]:
         """Return the names of the accounts that something is kept of, sorted."""
         async with self._locked() as db:
-            rows = await db.execute_fetchall(_ACCOUNTS)
+            rows = await _unless_busy(lambda: db.execute_fetchall(_ACCOUNTS))
         return tuple(name for (name,) in rows)
 
     @contextmanager
@@ -246,15 +252,7 @@ class SqliteStore:
     async def _prepare(self, db: aiosqlite.Connection) -> None:
         # Before anything is written: the file may be another program's.
         version = await self._version(db)
-        for tries_left in reversed(range(int(BUSY_SECONDS / 0.02))):
-            try:
-                await db.execute_fetchall("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not tries_left:
-                    raise
-            # Others open a new file too, and SQLite itself does not wait for them here.
-            await asyncio.sleep(0.02)
+        await _unless_busy(lambda: db.execute_fetchall("PRAGMA journal_mode = WAL"))
         # A power cut may take the last polls, never the file's soundness; Bilibili shows what was
         # lost for a week.
         await db.execute("PRAGMA synchronous = NORMAL")
@@ -283,8 +281,22 @@ class SqliteStore:
 
 async def _value_of(db: aiosqlite.Connection, query: str) -> int:
     """Return the one number that `query` gives."""
-    ((value,),) = await db.execute_fetchall(query)
+    ((value,),) = await _unless_busy(lambda: db.execute_fetchall(query))
     return int(value)
+
+
+async def _unless_busy(call: Callable[[], Awaitable[T]]) -> T:
+    """Return what the call gives, once other programs let it: within `BUSY_SECONDS`."""
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + BUSY_SECONDS
+    while True:
+        try:
+            return await call()
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or loop.time() >= ends_at:
+                raise
+        await asyncio.sleep(_BUSY_STEP)
 
 
 @asynccontextmanager
@@ -292,7 +304,7 @@ async def _transaction(db: aiosqlite.Connection) -> AsyncIterator[None]:
     # aiosqlite's thread takes calls in order: even if the wait for the rollback is cancelled too,
     # it comes after what was under way and before whatever comes next.
     try:
-        await db.execute("BEGIN IMMEDIATE")
+        await _unless_busy(lambda: db.execute("BEGIN IMMEDIATE"))
         yield
         await db.commit()
     except BaseException:

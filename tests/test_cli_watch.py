@@ -34,6 +34,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from bili_account_async import (
+    THRIFTY,
     AccountExpired,
     AccountParked,
     AccountSnapshot,
@@ -49,6 +50,8 @@ from bili_account_async import (
     Poller,
     PollerStats,
     PollEvent,
+    RateLimited,
+    RealnameStatus,
     Retry,
     RiskControlled,
     SessionManager,
@@ -521,13 +524,14 @@ def test_watch_as_json_is_an_event_a_line(
     def die() -> None:
         sandbox.fault(None, Fault.code(-101))
 
-    ended = watch_events(4, "--json", then={1: live, 3: die})
+    ended = watch_events(5, "--json", then={1: live, 3: die})
 
     events = [json.loads(line) for line in ended.out.split("\n")[:-1]]
     assert [event["event"] for event in events] == [
         "SnapshotTaken",
         "SnapshotTaken",
         "Changed",
+        "PollFailed",  # a login that was alive is asked once more
         "AccountExpired",
     ]
     assert {event["account"] for event in events} == {"alice"}
@@ -538,7 +542,7 @@ def test_watch_as_json_is_an_event_a_line(
         change for change in events[2]["changes"] if change["path"] == "account_info.birthday"
     )
     assert birthday["new"] == "2001-09-09"
-    assert events[3]["error"]["type"] == "NotLoggedIn"
+    assert [event["error"]["type"] for event in events[3:]] == ["NotLoggedIn"] * 2
 
 
 def test_text_of_the_server_can_t_reach_the_terminal_as_codes(
@@ -579,6 +583,43 @@ def test_an_account_s_own_interval_goes_before_the_one_of_the_command(
     watch_events(1)
 
     assert polled == [timedelta(hours=2)]
+
+
+def test_each_section_is_asked_as_often_as_it_changes_unless_the_command_says_how_often(
+    run: Run, alice: SandboxAccount, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces: list[object] = []
+
+    class Brief(Poller):
+        async def __anext__(self) -> PollEvent:
+            paces.append(self.status("alice").every)
+            raise StopAsyncIteration
+
+    monkeypatch.setattr(watch, "SessionManager", partial(SessionManager, hosts=sandbox.hosts))
+    monkeypatch.setattr(watch, "Poller", Brief)
+
+    run("watch")
+    run("watch", "--every", "30m")
+
+    assert paces == [THRIFTY, timedelta(minutes=30)]
+
+
+def test_a_section_that_is_missing_stays_so_until_it_was_asked_for_again() -> None:
+    poller: Any = StandIn(["alice"])
+    shown = board.Board(poller, ["alice"])
+    now, refused = datetime.now(UTC), {"coin_exp": RateLimited(scope="host", status=412)}
+
+    def take(**values: Any) -> list[str]:
+        event = SnapshotTaken("alice", AccountSnapshot(taken_at=now, **values))
+        return [line.plain for line in shown.take(event)]
+
+    both = frozenset({"coin_exp", "realname_status"})
+    assert (
+        "coin_exp is missing"
+        in take(realname_status=RealnameStatus.CERTIFIED, failures=refused, sections=both)[0]
+    )
+    assert take(realname_status=RealnameStatus.CERTIFIED, sections={"realname_status"}) == []
+    assert take(coin_exp=10, sections={"coin_exp"}) == ["alice answers again"]
 
 
 @pytest.mark.parametrize(

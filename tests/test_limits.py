@@ -441,7 +441,7 @@ async def test_dead_entries_of_the_heap_hide_nobody_who_could_go(waiting):
     for task in doomed:
         task.cancel()
     await turns()
-    assert sum(map(len, hold.queue.lanes)) <= 2 * waiting + 64
+    assert len(hold.queue.lanes) <= 2 * waiting + 64
     limiter.release(hold, None)
     assert await asyncio.gather(*tasks) == [0] * waiting
     assert state_of(limiter) == HostState(
@@ -459,13 +459,13 @@ def test_dropping_dead_entries_in_the_middle_of_a_pump_loses_no_live_one():
         return [Call(host, f"{letter}{number % accounts}", 0.0) for number in range(2 * accounts)]
 
     assert all(host.enqueue(call, 0.0) for call in calls("doomed", 100))
-    live, doomed = calls("live", 20), calls("doomed", 100)
+    live, doomed = calls("live", 40), calls("doomed", 100)
     assert not any(host.enqueue(call, 0.0) for call in live + doomed)
     for call in doomed:
         host.leave(call, 0.0)
-    assert len(host.lanes[1]) == 120
+    assert len(host.lanes) == 140
     assert list(pump(host, 100.0)) == live
-    assert len(host.lanes[1]) < 64
+    assert len(host.lanes) <= 64
 
 
 # --- max_wait -------------------------------------------------------------------------------------

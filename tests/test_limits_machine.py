@@ -1,5 +1,5 @@
-"""The limiter against everything at once: hypothesis interleaves arrivals, endings, cancellations,
-throttles and time.
+"""The limiter against everything at once: hypothesis interleaves arrivals in all lanes, endings,
+cancellations, throttles and time.
 
 One turn of the loop is one step, so a grant and a cancellation can meet between the future and its
 task. After every step all windows, the order, the books and the idleness are checked.
@@ -8,10 +8,12 @@ task. After every step all windows, the order, the books and the idleness are ch
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from bisect import insort
 from collections import defaultdict
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,13 +22,25 @@ from virtual import VirtualLoop
 
 from bili_account_async import Limits, RateLimit, RateLimited
 from bili_account_async._seam import Seam
+from bili_account_async.limiting.calls import Call
 from bili_account_async.limiting.local import LocalLimiter
+from bili_account_async.limiting.queue import Queue
 
 EPSILON = 1e-6
 ACCOUNTS = ["a", "b", "c", "d", "e"]
 limits = st.none() | st.builds(
     RateLimit, rate=st.sampled_from([0.5, 1, 3, 10]), burst=st.integers(1, 5)
 )
+
+
+class Asked(NamedTuple):
+    """A call as it was made."""
+
+    lane: tuple[str, bool, bool]
+    number: int
+    at: float
+    patience: float
+    max_wait: float
 
 
 class Windows:
@@ -60,6 +74,20 @@ class Windows:
         )
 
 
+_candidate = Queue.candidate
+
+
+def watched_candidate(queue: Queue, now: float) -> Call | None:
+    """The queue's choice; an oracle that looks at everybody: nobody in a better lane could go."""
+    call = _candidate(queue, now)
+    for other in queue.queued() if call else ():
+        assert call is not None
+        cancelled = other.future is not None and other.future.done()
+        if other.lane < call.lane and not cancelled:
+            assert queue.accounts[other.account].next_at() > now, "a better lane could go"
+    return call
+
+
 class LimiterMachine(RuleBasedStateMachine):
     @initialize(
         host=limits,
@@ -68,14 +96,16 @@ class LimiterMachine(RuleBasedStateMachine):
         max_wait=st.none() | st.just(5),
     )
     def begin(self, host: Any, account: Any, concurrency: Any, max_wait: Any) -> None:
+        self.patched = patch.object(Queue, "candidate", watched_candidate)
+        self.patched.start()
         self.limits = Limits(host=host, account=account, concurrency=concurrency, max_wait=max_wait)
         self.loop = VirtualLoop()
         self.limiter = LocalLimiter(self.limits, Seam(loop=self.loop, random=lambda: 0.5))
         self.host = Windows(host)
         self.accounts = defaultdict(lambda: Windows(account))
-        self.waiting: dict[asyncio.Task[Any], tuple[str, int]] = {}
+        self.waiting: dict[asyncio.Task[Any], Asked] = {}
         self.held: list[Any] = []
-        self.order: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self.order: dict[tuple[str, bool, bool], list[tuple[int, float]]] = defaultdict(list)
         self.arrived = 0
         self.throttled = False
         self.given_back_late = False
@@ -89,13 +119,24 @@ class LimiterMachine(RuleBasedStateMachine):
         patience=st.sampled_from([0.5, 10.0]),
         number=st.integers(1, 6),
         late=st.sampled_from([0.0, 0.0, 0.9]),
+        max_wait=st.sampled_from([None, None, math.inf, 0.0, 2.0, 40.0]),
+        retry=st.booleans(),
+        background=st.booleans(),
     )
-    def arrive(self, account: str, patience: float, number: int, late: float) -> None:
+    def arrive(
+        self, account: str, patience: float, number: int, late: float, **options: Any
+    ) -> None:
         """With `late`, the loop was busy: the calls come before the timers that are due."""
         self.loop.now += late
         for _ in range(number):
-            task = self.loop.create_task(self.limiter.acquire("h", account, patience=patience))
-            self.waiting[task] = (account, self.arrived)
+            task = self.loop.create_task(
+                self.limiter.acquire("h", account, patience=patience, **options)
+            )
+            max_wait = options["max_wait"]
+            if max_wait is None:
+                max_wait = self.limits.max_wait if self.limits.max_wait is not None else math.inf
+            lane = account, options["retry"], options["background"]
+            self.waiting[task] = Asked(lane, self.arrived, self.loop.now, patience, max_wait)
             self.arrived += 1
         self.turn()
 
@@ -106,7 +147,9 @@ class LimiterMachine(RuleBasedStateMachine):
         other rules to say.
         """
         for _ in range(number):
-            data.draw(st.sampled_from(list(self.waiting))).cancel()
+            task = data.draw(st.sampled_from(list(self.waiting)))
+            self.given_back_late |= task in self.granted()  # for time may pass before it runs
+            task.cancel()
 
     @precondition(lambda self: self.granted())
     @rule(data=st.data(), late=st.sampled_from([0.0, 0.0, 0.7]))
@@ -148,10 +191,12 @@ class LimiterMachine(RuleBasedStateMachine):
         self.loop.settle()
         self.collect()
         self.check_that_nobody_waits_who_could_go()
+        for asked in self.waiting.values():
+            assert asked.at + asked.max_wait > self.loop.now - EPSILON
 
     def collect(self) -> None:
         """Take the results of the tasks that have run, and book the departures."""
-        for task, (account, number) in list(self.waiting.items()):
+        for task, asked in list(self.waiting.items()):
             if not task.done():
                 continue
             del self.waiting[task]
@@ -159,19 +204,24 @@ class LimiterMachine(RuleBasedStateMachine):
                 continue
             if error := task.exception():
                 assert isinstance(error, RateLimited), error
-                assert error.scope == "local" or error.retry_after is not None
+                assert error.retry_after is not None
+                if error.scope == "local":
+                    in_vain = error.retry_after > asked.max_wait - EPSILON
+                    over = self.loop.now >= asked.at + asked.max_wait - EPSILON
+                    assert in_vain or over
                 continue
             permit = task.result()
             self.held.append(permit)
-            insort(self.order[account], (number, permit.departed))
+            assert permit.paused < asked.patience
+            insort(self.order[asked.lane], (asked.number, permit.departed))
             self.host.departures.append(permit.departed)
-            self.accounts[account].departures.append(permit.departed)
+            self.accounts[permit.account].departures.append(permit.departed)
 
     def check_that_nobody_waits_who_could_go(self) -> None:
         cap = self.limits.concurrency
         if not self.queue or (cap is not None and len(self.held) >= cap):
             return
-        waiting = {account for account, _ in self.waiting.values()}
+        waiting = {asked.lane[0] for asked in self.waiting.values()}
         now = self.loop.now
         for account in waiting:
             own = self.queue.accounts[account]
@@ -189,7 +239,7 @@ class LimiterMachine(RuleBasedStateMachine):
             windows.check()
 
     @invariant()
-    def accounts_depart_in_the_order_of_arrival(self) -> None:
+    def accounts_depart_in_the_order_of_arrival_within_a_lane(self) -> None:
         for calls in self.order.values():
             departures = [departed for _, departed in calls]
             assert departures == sorted(departures)
@@ -201,12 +251,12 @@ class LimiterMachine(RuleBasedStateMachine):
             return
         queued = queue.queued()
         assert queue.waiting == len(queued) <= len(self.waiting)
-        assert all(len(heap) <= 2 * queue.waiting + 64 for heap in queue.lanes)
+        assert len(queue.lanes) <= 2 * queue.waiting + 4 * 64
         assert {account for account in queue.accounts if queue.accounts[account].lines} == {
             c.account for c in queued
         }
-        timers = [t for t in self.loop.timers() if t._callback == self.limiter._tick]
-        assert len(timers) == (queue.timer is not None) <= 1
+        timers = [t for t in self.loop.timers() if t._callback == queue._tick]
+        assert len(timers) == (queue._timer is not None) <= 1
         assert not queue.waiting or timers or (self.limits.concurrency or 99) <= queue.in_flight
 
     def teardown(self) -> None:
@@ -214,6 +264,7 @@ class LimiterMachine(RuleBasedStateMachine):
             try:
                 self.end()
             finally:
+                self.patched.stop()
                 self.loop.close()
 
     def end(self) -> None:
@@ -232,7 +283,7 @@ class LimiterMachine(RuleBasedStateMachine):
                 if not self.loop.timers():
                     break
                 self.loop.now = self.loop.timers()[0].when()
-            assert queue.timer is None
+            assert queue._timer is None
             assert queue.accounts == {}
         assert not self.loop.complaints
 

@@ -1,34 +1,55 @@
-"""The Poller on a virtual clock: hours pass in milliseconds.
+"""The Poller: schedule, steering, failures, changes, the program's side and the manager's.
 
-A fake pool is the server; all else is real.
+All of it on a virtual clock. Faults that were found have a file of their own, and so have sections
+at their own pace.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import math
 import pickle
 import time
-from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 from random import Random
 from threading import Thread
-from typing import Any
 
 import attrs
 import pytest
+from fleet import (
+    COIN_EXP,
+    DEAD_LOGIN,
+    EVERY,
+    GONE,
+    HOUR,
+    MINUTE,
+    RISK,
+    WALL,
+    Fleet,
+    Reply,
+    Sent,
+    code,
+    credential,
+    fleet,
+    name_of,
+    now,
+    of,
+    phase_of,
+    seconds,
+    status,
+    world_and_manager,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from samples_of import OF_SECTIONS
 from strategies import fuzz
-from virtual import START, run_virtual, turns
+from virtual import run_virtual, turns
 
 from bili_account_async import (
     ALL_SECTIONS,
@@ -58,216 +79,46 @@ from bili_account_async import (
     SnapshotTaken,
     TransportError,
     VipStatus,
-    polling,
 )
-from bili_account_async._seam import Seam
+from bili_account_async.polling import poller as rounds
+from bili_account_async.polling import schedule
 from bili_account_async.sandbox import Fault, Sandbox
-from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF
-from bili_account_async.transport import RawReply
-from bili_account_async.wire import Request
-
-SAMPLES = Path(__file__).parent / "samples"
-SECTIONS = {endpoint.path: section for section, endpoint in ENDPOINT_OF.items()}
-BODIES = {
-    section: (SAMPLES / f"{endpoint.name}.json").read_bytes()
-    for section, endpoint in ENDPOINT_OF.items()
-}
-WALL = datetime(2026, 3, 4, 12, tzinfo=UTC)
-MINUTE, HOUR = 60.0, 3600.0
-EVERY = 10 * MINUTE
-COIN_EXP = ("coin_exp",)
-Reply = RawReply | BiliError
-
-
-def now() -> float:
-    """Seconds since the test began."""
-    return asyncio.get_running_loop().time() - START
-
-
-def seconds(time: datetime) -> float:
-    """The same for a time that the poller tells."""
-    return (time - WALL).total_seconds()
-
-
-@attrs.frozen
-class Sent:
-    at: float
-    account: int
-    section: str
-    secret: str
-
-
-class World:
-    """The server, in place of `transport.Pool`: it notes who asks, and answers the sample or what
-    the test says.
-    """
-
-    def __init__(self, deadlines: Any, latency: float) -> None:
-        self.deadlines = deadlines
-        self.latency = latency
-        self.sent: list[Sent] = []
-        self.overlaps: list[Sent] = []
-        self.answers: dict[tuple[int, str], bytes] = {}
-        self.trouble: Callable[[Sent], Reply | None] = lambda sent: None
-        self._rounds: defaultdict[int, set[str]] = defaultdict(set)
-        self._open: Counter[int] = Counter()
-
-    async def exchange(self, request: Request, patience: float) -> Reply:
-        url, headers = request.url, request.headers
-        cookie = (
-            dict(part.split("=", 1) for part in headers["Cookie"].split("; "))
-            if "Cookie" in headers
-            else {}
-        )
-        mid, secret = cookie.get("DedeUserID", 0), cookie.get("SESSDATA") or url.query["access_key"]
-        sent = Sent(now(), int(mid), SECTIONS[url.path], secret)
-        self.sent.append(sent)
-        if sent.section in self._rounds[sent.account]:  # so this is the account's next poll
-            self._rounds[sent.account].clear()
-            if self._open[sent.account]:
-                self.overlaps.append(sent)
-        self._rounds[sent.account].add(sent.section)
-        self._open[sent.account] += 1
-        try:
-            with self.deadlines.after(patience):
-                await asyncio.sleep(self.latency)
-                return self.trouble(sent) or RawReply(
-                    200, {}, self.answers.get((sent.account, sent.section), BODIES[sent.section])
-                )
-            return TransportError(f"no answer within {patience:.3g} s")
-        finally:
-            self._open[sent.account] -= 1
-
-    async def close(self) -> None:
-        pass
-
-    def becomes(self, account: int, section: str, value: Any) -> None:
-        """What the section of the account is from now on."""
-        endpoint = ENDPOINT_OF[section]
-        payload: Any = value
-        for step in reversed(endpoint.result):
-            payload = {step: payload}
-        self.answers[account, section] = json.dumps({"code": 0} | payload).encode()
-
-    def fails(
-        self, *accounts: int, with_: Callable[[], Reply], sections: Iterable[str] = ALL_SECTIONS
-    ) -> None:
-        """From now on these accounts' calls fail, and nobody else's."""
-        self.trouble = lambda sent: (
-            with_() if sent.account in accounts and sent.section in sections else None
-        )
-
-    def mend(self) -> None:
-        self.trouble = lambda sent: None
-
-    def starts(self, account: int = 1, section: str = "coin_exp") -> list[float]:
-        """When the account was polled."""
-        return [
-            sent.at for sent in self.sent if sent.account == account and sent.section == section
-        ]
-
-
-def code(number: int, message: str = "") -> Callable[[], Reply]:
-    return lambda: RawReply(200, {}, json.dumps({"code": number, "message": message}).encode())
-
-
-def status(number: int, **headers: str) -> Callable[[], Reply]:
-    return lambda: RawReply(
-        number, {name.replace("_", "-"): value for name, value in headers.items()}, b"{}"
-    )
-
-
-GONE = status(404)
-DEAD_LOGIN = code(-101, "账号未登录")
-RISK = code(-352, "风控校验失败")
-
-
-def credential(number: int = 1, secret: str = "secret") -> Credential:
-    return Credential(sessdata=secret, dede_user_id=number, bili_jct="jct")
-
-
-def name_of(number: int) -> str:
-    return f"account-{number}"
-
-
-@asynccontextmanager
-async def world_and_manager(
-    latency: float = 0.1, random: Callable[[], float] = lambda: 0.0, **options: Any
-) -> AsyncIterator[tuple[World, SessionManager]]:
-    manager = SessionManager(
-        **{"limits": Limits.none(), "retry": Retry.none(), "timeout": 1e6} | options
-    )
-    manager._new_seam = lambda: Seam(random=random, wall=lambda: WALL.timestamp() + now())
-    async with manager:
-        engine: Any = manager._engine
-        await engine.pool.close()
-        engine.pool = world = World(engine.deadlines, latency)
-        yield world, manager
-    await turns()
-
-
-class Fleet(Poller):
-    """A Poller that hands its events over in lists."""
-
-    async def told(self, wait: float = math.inf, number: float = math.inf) -> list[PollEvent]:
-        """The events of the next `wait` seconds, or the next `number` of them."""
-        events: list[PollEvent] = []
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait if wait < math.inf else None):
-                async for event in self:
-                    events.append(event)
-                    if len(events) >= number:
-                        break
-        return events
-
-
-@asynccontextmanager
-async def fleet(
-    accounts: int = 1,
-    *,
-    latency: float = 0.1,
-    random: Callable[[], float] = lambda: 0.0,
-    **options: Any,
-) -> AsyncIterator[tuple[World, Fleet]]:
-    """A server, and a Poller of that many accounts; what a Poller does not take as an option is the
-    manager's.
-    """
-    polled = {"every": timedelta(seconds=EVERY), "sections": COIN_EXP}
-    polled |= {
-        key: options.pop(key)
-        for key in ("every", "sections", "store", "track_changes")
-        if key in options
-    }
-    async with world_and_manager(latency, random, **options) as (world, manager):
-        async with Fleet(manager, **polled) as poller:
-            for number in range(1, accounts + 1):
-                poller.add(name_of(number), credential(number))
-            yield world, poller
-        assert not world.overlaps
-
-
-def of(kind: type[Any], events: Iterable[PollEvent], account: int | None = None) -> list[Any]:
-    return [
-        event
-        for event in events
-        if isinstance(event, kind) and account in (None, int(event.account.split("-")[1]))
-    ]
-
 
 # --- schedule -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("accounts", [2, 10, 100])
 @run_virtual
-async def test_first_polls_are_spread_evenly_over_the_interval(accounts: int) -> None:
+async def test_all_are_seen_at_once_in_order_of_adding_and_are_spread_evenly_from_then_on(
+    accounts: int,
+) -> None:
     async with fleet(accounts) as (world, poller):
-        await poller.told(EVERY - 1)
+        await poller.told(1)
+        assert [sent.account for sent in world.sent] == list(range(1, accounts + 1))
+        world.sent.clear()
+        await poller.told(1.5 * EVERY)
 
-        starts = sorted(sent.at for sent in world.sent)
-        assert len(starts) == accounts
-        assert starts[0] == 0
-        gaps = [later - earlier for earlier, later in pairwise([*starts, EVERY])]
-        assert max(gaps) < 2.7 * EVERY / accounts
+        seconds_to_next = [world.starts(number)[0] for number in range(1, accounts + 1)]
+        assert min(seconds_to_next) >= EVERY / 2
+        assert max(seconds_to_next) <= 1.5 * EVERY
+        for _ in range(3):
+            world.sent.clear()
+            await poller.told(EVERY)
+            phases = sorted(sent.at % EVERY for sent in world.sent)
+            assert len(phases) == accounts
+            gaps = [later - earlier for earlier, later in pairwise([*phases, phases[0] + EVERY])]
+            assert max(gaps) < 2.7 * EVERY / accounts
+
+
+@run_virtual
+async def test_five_accounts_are_seen_within_what_the_budget_allows() -> None:
+    async with fleet(5, sections=ALL_SECTIONS, limits=Limits()) as (_, poller):
+        events = await poller.told(11)  # 30 calls of api: a burst of 12, then two a second
+
+        assert [event.account for event in of(SnapshotTaken, events)] == [
+            name_of(number) for number in range(1, 6)
+        ]
+        assert all(event.snapshot.complete for event in events)
 
 
 @run_virtual
@@ -295,12 +146,14 @@ async def test_a_poll_comes_late_on_purpose_by_two_percent_at_most() -> None:
     async with fleet(20, random=random.random) as (world, poller):
         await poller.told(20 * EVERY)
 
-        late = []
-        for number in range(1, 21):
-            first, *starts = world.starts(number)
-            late += [at - first - turn * EVERY for turn, at in enumerate(starts, 1)]
+        late = [
+            (at - phase_of(number)) % EVERY
+            for number in range(1, 21)
+            for at in world.starts(number)[1:]
+        ]
+        assert max(late) <= 0.02 * EVERY
+        assert max(late) > 0.9 * 0.02 * EVERY
         assert 0 <= min(late) < 0.1 * 0.02 * EVERY
-        assert 0.9 * 0.02 * EVERY < max(late) <= 0.02 * EVERY
 
 
 @run_virtual
@@ -309,8 +162,9 @@ async def test_an_account_never_drifts_in_24_hours_of_slow_replies() -> None:
         await poller.told(24 * HOUR - 1)
 
         for number in (1, 2, 3):
-            first, *_ = starts = world.starts(number)
-            assert len(starts) == 144
+            _, *starts = world.starts(number)
+            assert len(starts) in (143, 144)
+            first = starts[0] - (starts[0] - phase_of(number)) % EVERY
             assert all(
                 -1e-6 <= at - first - turn * EVERY <= 0.02 * EVERY for turn, at in enumerate(starts)
             )
@@ -321,7 +175,7 @@ async def test_replies_that_take_no_time_do_not_bring_a_poll_twice() -> None:
     async with fleet(3, latency=0.0, every=timedelta(seconds=0.7)) as (world, poller):
         await poller.told(700.1)
 
-        assert [len(world.starts(number)) for number in (1, 2, 3)] == [1001, 1000, 1000]
+        assert [len(world.starts(number)) for number in (1, 2, 3)] == [1001, 1001, 1000]
 
 
 @run_virtual
@@ -355,7 +209,7 @@ async def test_every_and_sections_are_the_poller_s_unless_the_account_has_its_ow
         )
         events = await poller.told(3 * HOUR - 1)
 
-        assert (len(world.starts(1)), len(world.starts(2))) == (18, 6)
+        assert (len(world.starts(1)), len(world.starts(2))) == (18, 7)
         assert {sent.section for sent in world.sent if sent.account == 1} == ALL_SECTIONS
         assert {sent.section for sent in world.sent if sent.account == 2} == {
             "vip_info",
@@ -402,7 +256,7 @@ async def test_accounts_come_and_go_while_it_runs() -> None:
         events = await poller.told(10 * EVERY)
 
         assert {event.account for event in events} == {name_of(1), name_of(3)}
-        assert world.starts(2) == []
+        assert world.starts(2) == [0]
         assert sum(poller.stats().accounts.values()) == 2
 
 
@@ -411,7 +265,7 @@ async def test_accounts_come_and_go_while_it_runs() -> None:
 async def test_poll_now_polls_once_at_once_and_leaves_the_grid_as_it_is(
     workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(polling, "WORKERS", workers)
+    monkeypatch.setattr(rounds, "WORKERS", workers)
     async with fleet() as (world, poller):
         await poller.told(100)
         poller.poll_now(name_of(1))
@@ -425,7 +279,7 @@ async def test_poll_now_polls_once_at_once_and_leaves_the_grid_as_it_is(
 async def test_an_account_that_is_asked_for_while_it_waits_for_its_turn_is_polled_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(polling, "WORKERS", 1)
+    monkeypatch.setattr(rounds, "WORKERS", 1)
     async with fleet(3, latency=5.0) as (world, poller):
         await poller.told(EVERY - 1)
         for number in (1, 2, 3):
@@ -482,7 +336,7 @@ async def test_a_paused_account_is_left_out_until_it_is_resumed() -> None:
         await poller.told(EVERY)
 
         assert world.starts() == [0, HOUR + 2, HOUR + 600]
-        assert len(world.starts(2)) == 7
+        assert len(world.starts(2)) == 8
         assert poller.stats().lag_p99 == 0  # a pause is no lag
 
 
@@ -537,9 +391,9 @@ async def test_an_account_removed_and_added_again_during_its_poll_does_not_overl
         poller.remove(name_of(1))
         poller.add(name_of(1), credential(1), every=timedelta(seconds=2))
         poller.poll_now(name_of(1))
-        events = await poller.told(16)
+        events = await poller.told(18)
 
-        assert world.starts()[1] >= 5
+        assert world.starts()[1] == 1  # nobody waits for what nobody will hear of
         assert world.starts()[2] >= world.starts()[1] + 5
         assert len(of(SnapshotTaken, events)) == len(world.starts()) - 1
 
@@ -586,7 +440,7 @@ async def test_steering_much_and_often_leaves_nothing_behind() -> None:
                 await asyncio.sleep(0.5)
         await asyncio.sleep(5)
 
-        assert len(poller._upcoming) + len(poller._ready) <= 2 * (2 * 50 + 64) + 1
+        assert len(poller._line) <= 2 * (2 * 50 + 64) + 1
         consumer.cancel()
 
 
@@ -605,9 +459,10 @@ async def test_a_failing_account_backs_off_alone_up_to_an_hour_and_comes_back_to
         assert waits[:5] == pytest.approx([20 * MINUTE + 0.1, 40 * MINUTE + 0.1, *3 * [HOUR + 0.1]])
         back = world.starts(1)[5:]
         assert len(back) > 6
-        assert all(at % EVERY == pytest.approx(0) for at in back[1:])
+        assert all(at % EVERY == pytest.approx(0) for at in back[2:])
         assert back[-1] - back[1] == pytest.approx(EVERY * (len(back) - 2))
-        assert [at - world.starts(2)[0] for at in world.starts(2)] == pytest.approx(
+        others = world.starts(2)[1:]
+        assert [at - others[0] for at in others] == pytest.approx(
             [EVERY * turn for turn in range(36)]
         )
         failed = of(PollFailed, events)
@@ -694,8 +549,7 @@ async def test_a_dead_login_parks_the_account_until_it_has_a_new_credential() ->
             case _:
                 pytest.fail(f"{events!r}")
         assert poller.status(name_of(1)).state is AccountState.EXPIRED
-        assert len(of(SnapshotTaken, events, 2)) == 30
-        poller.resume(name_of(1))
+        assert len(of(SnapshotTaken, events, 2)) == 31
         poller.poll_now(name_of(1))
         await poller.told(HOUR)
         assert world.starts(1) == [0]
@@ -794,35 +648,6 @@ async def test_a_host_s_pause_slows_all_and_fails_none(
 
 
 @run_virtual
-async def test_after_a_pause_only_what_it_refused_is_asked_again_and_other_failures_stay() -> None:
-    sections = ["coin_exp", "vip_info", "realname_status"]
-    async with fleet(sections=sections, every=timedelta(hours=2), timeout=10.0) as (world, poller):
-        pause = status(429, Retry_After="900")
-
-        def trouble(sent: Sent) -> Reply | None:
-            match sent.section:
-                case "coin_exp" if sent.at < 900:  # the only one of its host
-                    return pause()
-                case "vip_info":
-                    return GONE()
-            return None
-
-        world.trouble = trouble
-        (event,) = await poller.told(HOUR)
-
-        assert (event.snapshot.coin_exp, event.snapshot.realname_status) == (
-            20,
-            RealnameStatus.CERTIFIED,
-        )
-        assert list(event.snapshot.failures) == ["vip_info"]
-        assert Counter(sent.section for sent in world.sent) == {
-            "coin_exp": 2,
-            "vip_info": 1,
-            "realname_status": 1,
-        }
-
-
-@run_virtual
 async def test_a_host_that_pauses_without_telling_for_how_long_is_not_hammered() -> None:
     async with fleet(70, every=timedelta(seconds=10), retry=Retry(), timeout=10.0) as (
         world,
@@ -839,7 +664,7 @@ async def test_a_host_that_pauses_without_telling_for_how_long_is_not_hammered()
 
 @run_virtual
 async def test_a_throttled_account_is_throttled_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(polling, "WORKERS", 2)
+    monkeypatch.setattr(rounds, "WORKERS", 2)
     limits = Limits(host=RateLimit(rate=100, burst=100))
     async with fleet(
         20, every=timedelta(minutes=1), limits=limits, retry=Retry(), timeout=10.0
@@ -850,8 +675,9 @@ async def test_a_throttled_account_is_throttled_alone(monkeypatch: pytest.Monkey
         assert {event.account for event in of(PollFailed, events)} == {name_of(7)}
         assert of(PollFailed, events)[0].error.scope == "account"
         for number in set(range(1, 21)) - {7}:
-            first, *_ = starts = world.starts(number)
-            assert starts == pytest.approx([first + 60 * turn for turn in range(60)])
+            _, *starts = world.starts(number)
+            assert starts == pytest.approx([starts[0] + 60 * turn for turn in range(len(starts))])
+            assert len(starts) >= 59
 
 
 @run_virtual
@@ -1200,10 +1026,10 @@ async def test_a_consumer_that_takes_nothing_stops_polling_and_memory_stays_flat
     async with fleet(1000) as (world, poller):
         await asyncio.sleep(HOUR)
         gc.collect()
-        assert len(world.sent) == polling.WORKERS
-        assert poller._offers.qsize() == polling.WORKERS
-        assert len(asyncio.all_tasks()) == polling.WORKERS + 2
-        assert len(poller._upcoming) + len(poller._ready) <= 1000
+        assert len(world.sent) == rounds.WORKERS
+        assert len(poller._polls.outbox) == rounds.WORKERS
+        assert len(asyncio.all_tasks()) == rounds.WORKERS + 2
+        assert len(poller._line) <= 1000
         events = await poller.told(2 * EVERY)
 
         assert len(of(SnapshotTaken, events)) == poller.stats().polls == len(world.sent)
@@ -1280,7 +1106,8 @@ async def test_leaving_ends_everything_at_once(busy: str, leaving: str) -> None:
 
     async def body() -> None:
         nonlocal listener
-        async with fleet(100, sections=ALL_SECTIONS, timeout=10.0) as (world, poller):
+        timeout = 1e6 if busy == "fetching" else 10.0
+        async with fleet(100, sections=ALL_SECTIONS, timeout=timeout) as (world, poller):
             if busy in ("fetching", "pausing"):
                 world.latency = 1e9 if busy == "fetching" else 0.1
             if busy == "pausing":
@@ -1290,7 +1117,7 @@ async def test_leaving_ends_everything_at_once(busy: str, leaving: str) -> None:
             if busy != "telling":
                 listener = asyncio.create_task(poller.told())
             await asyncio.sleep(EVERY)
-            if busy in ("telling", "pausing", "fetching"):
+            if busy in ("telling", "fetching"):
                 assert poller.stats().accounts[AccountState.POLLING]
             if leaving == "by an error":
                 raise Odd
@@ -1577,11 +1404,11 @@ async def test_accounts_with_different_intervals_keep_them() -> None:
         await poller.told(10 * HOUR)
 
         for number in range(1, 31):
-            first, *_ = starts = world.starts(number)
+            _, *starts = world.starts(number)
             assert starts == pytest.approx(
-                [first + 60 * number * turn for turn in range(len(starts))]
+                [starts[0] + 60 * number * turn for turn in range(len(starts))]
             )
-            assert len(starts) in (10 * 60 // number, 10 * 60 // number + 1)
+            assert abs(len(starts) - 10 * 60 // number) <= 1
 
 
 @run_virtual
@@ -1589,7 +1416,7 @@ async def test_in_overload_accounts_with_different_intervals_come_late_by_the_sa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        polling, "WORKERS", 2
+        rounds, "WORKERS", 2
     )  # so that it is the poller who chooses, not the limiter
     limits = Limits(host=RateLimit(rate=0.1, burst=1), account=None)
     every = {number: 100 if number <= 10 else 1000 for number in range(1, 31)}
@@ -1621,7 +1448,7 @@ async def test_stats_tell_how_it_stands() -> None:
         await poller.told(100)
         poller.pause(name_of(2))
         world.fails(3, with_=DEAD_LOGIN)
-        await poller.told(10)
+        await poller.told(80)
         world.fails(4, with_=RISK)
         await poller.told(10)
         stats = poller.stats()
@@ -1649,7 +1476,7 @@ async def test_stats_tell_how_it_stands() -> None:
             AccountState.WAITING: 36,
         }
         assert stats.lag_p50 == 0
-        assert 40 < stats.lag_p99 < 50  # those who wait for their turn count too
+        assert 40 < stats.lag_p99 <= 50  # those who wait for their turn count too
 
 
 @run_virtual
@@ -1698,8 +1525,8 @@ def test_events_pickle_and_show_what_they_are() -> None:
 async def test_whatever_is_done_to_it_every_account_keeps_being_polled_and_never_overlaps_itself(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(polling, "BACKOFF_MAX", timedelta(minutes=1))
-    monkeypatch.setattr(polling, "WORKERS", (64, 3, 1)[seed % 3])
+    monkeypatch.setattr(schedule, "BACKOFF_MAX", timedelta(minutes=1))
+    monkeypatch.setattr(rounds, "WORKERS", (64, 3, 1)[seed % 3])
     chance = Random(seed)
     limits = Limits.none() if seed % 2 else Limits(host=RateLimit(rate=10, burst=2), account=None)
     every = timedelta(seconds=30)

@@ -197,7 +197,7 @@ async def test_a_user_can_declare_an_endpoint_of_their_own(sandbox, manager):
     assert "data.mid" in reply.unknown_fields
     assert reply.payload["uname"] == "小明"
     assert reply.headers["content-type"].startswith("application/json")
-    assert reply.seconds > 0
+    assert 0 <= reply.seconds < 5  # a clock of whole milliseconds counts none
     assert "小明" not in repr(reply).replace("Nickname(uname='小明'", "")
     assert sandbox.requests[-1].query == {"a b": "ü&=+"}
 

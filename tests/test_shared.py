@@ -33,7 +33,7 @@ from bili_account_async import (
     get_vip_info,
 )
 from bili_account_async._seam import Seam
-from bili_account_async.limiting import Gate
+from bili_account_async.limiting.protocols import Gate
 from bili_account_async.sandbox import Sandbox
 
 EPOCH = 1_800_000_000.0

@@ -28,7 +28,7 @@ from bili_account_async import (
     get_account_info,
     update_sign,
 )
-from bili_account_async.limiting.local import CLOSED
+from bili_account_async.limiting.timed import CLOSED
 
 ME = Credential(sessdata="me", dede_user_id=1, bili_jct="jct")
 CALLS = 1_000

@@ -21,7 +21,7 @@ import bili_account_async
 
 PACKAGE = Path(bili_account_async.__file__).parent
 # Rooms that are being rewritten at this time, by how their paths begin: not judged. To be emptied.
-REWRITTEN = ("call.py", "limit", "polling", "retry.py", "session.py")
+REWRITTEN: tuple[str, ...] = ()
 FILES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 JUDGED = [name for name in FILES if not name.startswith(REWRITTEN)]
 DENSE = re.compile(
@@ -33,8 +33,8 @@ QUESTION = re.compile(
     r"(What|Who|Whom|Whose|Whether|Which|How|Where|When|Why|This function|This method)\b"
 )
 VERB = re.compile(
-    r"(Add|Answer|Ask|Bring|Build|Call|Cancel|Change|Check|Close|Compute|Convert|Decorate|Do|Drop|"
-    r"End|Fail|Fill|Find|Forget|Free|Give|Grant|Hand|Invent|Keep|Kill|Leave|Let|List|Live|Load|"
+    r"(Add|Answer|Ask|Book|Bring|Build|Call|Cancel|Change|Check|Close|Compute|Convert|Decorate|Do|Drop|"
+    r"End|Fail|Fill|Find|Forget|Free|Give|Grant|Hand|Hold|Invent|Keep|Kill|Leave|Let|List|Live|Load|"
     r"Lock|Log|Make|Merge|Move|Note|Open|Parse|Pause|Poll|Print|Publish|Put|Queue|Raise|Read|"
     r"Refuse|Register|Release|Remove|Replace|Report|Reset|Restore|Resume|Return|Run|Save|Say|"
     r"Schedule|Send|Serve|Set|Show|Skip|Slow|Sort|Spend|Start|Stop|Store|Take|Tell|Tidy|Turn|"

@@ -65,7 +65,7 @@ def _option(text: str) -> str:
     return text
 
 
-_EVERY_HELP = "How often to poll: 90s, 1h30m; 10m if unsaid."
+_EVERY_HELP = "How often to ask for all: 90s, 1h30m; if unsaid, by what changes how often."
 Every = Annotated[str | None, typer.Option(metavar="TIME", parser=_option, help=_EVERY_HELP)]
 
 

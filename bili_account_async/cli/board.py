@@ -120,16 +120,17 @@ class Board:
 
 
 def _seen(row: _Row, snapshot: AccountSnapshot) -> list[str]:
-    info, missing = snapshot.account_info, snapshot.failures.keys()
+    info, failed = snapshot.account_info, snapshot.failures.keys()
     lines = [
         f"{section} is missing: {describe(snapshot.failures[section])}"
-        for section in sorted(missing - row.missing)
+        for section in sorted(failed - row.missing)
     ]
+    missing = row.missing - snapshot.sections | failed  # it says nothing of other sections
     if row.state == _STARTING:
         lines.append(f"is {info.uname}, mid {info.mid}" if info else "answers")
     elif row.state != _OK and not missing:
         lines.append("answers again")
-    row.state, row.missing = _PARTIAL if missing else _OK, frozenset(missing)
+    row.state, row.missing = _PARTIAL if missing else _OK, missing
     return lines
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ import typer
 from rich.live import Live
 
 from ..errors import BiliError
-from ..polling import Changed, Poller, PollEvent
+from ..polling import THRIFTY, Changed, Poller, PollEvent
 from ..session import SessionManager
 from ..structuring import unstructure
 from .account import InSandbox, run_until_signal
@@ -58,11 +58,17 @@ def watch(
             refuse(f"no account in {accounts_path()}", advice, USAGE)
         fleet, database = _own_fleet(accounts), store_at(store)
         say(f"Watching until Ctrl-C. What is known is kept in {database.path}.")
-    usual = "5s" if in_sandbox else "10m"
     try:
-        run_until_signal(_watch(fleet, database, interval(every or usual), json))
+        run_until_signal(_watch(fleet, database, _pace(every, in_sandbox), json))
     except BiliError as error:
         fail(error)
+
+
+def _pace(every: str | None, in_sandbox: bool) -> timedelta | Mapping[str, timedelta]:
+    """Return how often to poll: as the user says, else each section as often as it changes."""
+    if every is None:
+        return timedelta(seconds=5) if in_sandbox else THRIFTY
+    return interval(every)
 
 
 @asynccontextmanager
@@ -73,7 +79,12 @@ async def _own_fleet(
         yield manager, accounts
 
 
-async def _watch(fleet: Fleet, store: SqliteStore | None, every: timedelta, json: bool) -> None:
+async def _watch(
+    fleet: Fleet,
+    store: SqliteStore | None,
+    every: timedelta | Mapping[str, timedelta],
+    json: bool,
+) -> None:
     async with (
         store or nullcontext(),
         fleet as (manager, accounts),

@@ -27,70 +27,23 @@ import attrs
 
 from .._seam import LONGEST, Seam
 from ..errors import RateLimited
-from .budget import RATE_FACTOR_MIN, Budget, Throttle
+from .asking import LATE_SECONDS, AskingQueue, Booking, Charge
+from .budget import Budget
 from .calls import Call, Departure
 from .file import Busy, FilePlace, PlaceLost, Row
-from .local import Host, LocalLimiter, fail
+from .local import LocalLimiter
+from .throttle import RATE_FACTOR_MIN, Throttle
+from .timed import TimedQueue
 from .types import HostState, Limits, RateLimit
 
 PATIENCE_SECONDS = 0.5
 """Time that another process may hold the place before this one goes on without."""
 PROBE_SECONDS = 1.0
-LATE_SECONDS = 0.05
-"""A slot that is missed by more is not used: the process was stopped, or the loop blocked."""
 _AHEAD_SECONDS, _AHEAD_CALLS = 3600.0, 64
 """No honest slot is further ahead than that, at the lowest rate."""
 _RETRY_SECONDS = 0.001, 0.003
 _TIDY_LOOKS = 1000
 _log = logging.getLogger("bili_account_async")
-
-
-@attrs.frozen(eq=False)
-class _Charge:
-    """A row that was charged, and when it was ready before and after, by the wall clock."""
-
-    key: bytes
-    before: float
-    after: float
-    rested_at: float
-
-
-@attrs.frozen(eq=False)
-class _Booking:
-    """A slot of the host, for a call of one account."""
-
-    account: str
-    slot: float
-    charges: tuple[_Charge, ...]
-
-
-class _SharedHost(Host):
-    """A queue whose calls ask the place."""
-
-    __slots__ = ("asking", "booked", "busy_since", "last", "name")
-
-    def __init__(self, name: str, limits: Limits, seam: Seam, *, asks: bool) -> None:
-        super().__init__(limits, seam.random)
-        self.name = name
-        self.asks = asks
-        self.asking: asyncio.Handle | None = None  # what asks next, or waits for the slot
-        self.booked: _Booking | None = None
-        self.last: tuple[Call, _Booking] | None = None  # the last grant, which may yet be cancelled
-        self.busy_since = math.inf
-
-    def try_acquire(self, key: str, now: float) -> Departure | None:
-        return None if self.asks else super().try_acquire(key, now)
-
-    def stop(self) -> None:
-        """Ask no more, and forget what was booked."""
-        if self.asking is not None:
-            self.asking.cancel()
-        self.asking = self.booked = None
-        self.busy_since = math.inf
-
-    def scope(self, account: str | None) -> Budget:
-        """Return the budget of an account, or with None the host's."""
-        return self.host if account is None else self.accounts[account]
 
 
 class SharedGate(LocalLimiter):
@@ -113,7 +66,7 @@ class SharedGate(LocalLimiter):
         super().release(permit, error)
         if isinstance(error, RateLimited) and self._cut_off is None:
             queue = permit.queue
-            assert isinstance(queue, _SharedHost)
+            assert isinstance(queue, AskingQueue)
             self._tell(queue, permit.account, self._now())
 
     def state(self) -> Mapping[str, HostState]:
@@ -137,35 +90,15 @@ class SharedGate(LocalLimiter):
 
     # --- what the queues' limiter does otherwise here ---
 
-    def _new_host(self, name: str) -> Host:
-        cut_off = self._cut_off is not None
-        limits = self._share if cut_off else self._limits
-        queue = _SharedHost(name, limits, self._seam, asks=not cut_off)
-        _keep_slack(queue)
+    def _new_queue(self, host: str) -> TimedQueue:
+        queue = AskingQueue(host, self._limits, self._seam, self._ask)
+        if self._cut_off is not None:
+            queue.asks = False
+            queue.repace(self._share)
         return queue
 
-    def _pump(self, queue: Host, now: float) -> None:
-        if not queue.asks:
-            super()._pump(queue, now)
-            return
-        if self._loop.is_closed():
-            return
-        for call, error in queue.overdue(now):
-            fail(call, error)
-        self._arm(queue)
-
-    def _arm(self, queue: Host) -> None:
-        assert isinstance(queue, _SharedHost)
-        if not queue.asks:
-            super()._arm(queue)
-            return
-        if queue.waiting and queue.asking is None and not self._closed:
-            # A look a turn of the loop: many calls that may go at once do not block it.
-            queue.asking = self._loop.call_soon(self._ask, queue)
-        self._wake(queue, queue.upkeep_at())
-
-    def _leave(self, queue: Host, call: Call) -> None:
-        assert isinstance(queue, _SharedHost)
+    def _leave(self, queue: TimedQueue, call: Call) -> None:
+        assert isinstance(queue, AskingQueue)
         granted = call.line is None and queue.last is not None and queue.last[0] is call
         queue.leave(call, self._now())
         if queue.asks and not self._closed:
@@ -175,19 +108,19 @@ class SharedGate(LocalLimiter):
             elif booked is not None and not queue.accounts[booked.account].lines:
                 queue.stop()
                 self._give_back(booked)
-        self._pump(queue, self._now())
+        queue.pump(self._now())
 
     # --- asking ---
 
-    def _queues(self) -> list[_SharedHost]:
-        return [queue for queue in self._hosts.values() if isinstance(queue, _SharedHost)]
+    def _queues(self) -> list[AskingQueue]:
+        return [queue for queue in self._hosts.values() if isinstance(queue, AskingQueue)]
 
-    def _ask(self, queue: _SharedHost) -> None:
+    def _ask(self, queue: AskingQueue) -> None:
         """Ask for the next call, if one could go as soon as the host may send."""
         queue.asking, begun = None, self._now()
         call = queue.candidate(max(begun, queue.host.ready_at))
         if call is None:
-            self._wake(queue, queue.next_at())
+            queue.rest()
             return
         try:
             booking = self._take(queue, call)
@@ -205,10 +138,10 @@ class SharedGate(LocalLimiter):
             queue.booked = booking
             queue.asking = self._loop.call_at(booking.slot, self._due, queue, booking)
         else:
-            self._grant(queue, call, booking, booking.slot)
-        self._pump(queue, now)
+            queue.grant(call, booking, booking.slot)
+        queue.pump(now)
 
-    def _ask_again(self, queue: _SharedHost) -> None:
+    def _ask_again(self, queue: AskingQueue) -> None:
         now = self._now()
         queue.busy_since = min(queue.busy_since, now)
         if now - queue.busy_since >= PATIENCE_SECONDS - _RETRY_SECONDS[1]:
@@ -220,7 +153,7 @@ class SharedGate(LocalLimiter):
         least, most = _RETRY_SECONDS
         return least + (most - least) * self._seam.random()
 
-    def _take(self, queue: _SharedHost, call: Call) -> _Booking | None:
+    def _take(self, queue: AskingQueue, call: Call) -> Booking | None:
         """Book a slot for the call, now or later; None if it is refused, or to ask again."""
         with self._change() as wall:
             now = self._now()
@@ -236,9 +169,8 @@ class SharedGate(LocalLimiter):
                 return None
             slot = max(now, host.ready_at)
             if max(slot, account.ready_at) - call.arrived > call.max_wait:
-                queue.withdraw(call)
                 wait = max(slot, account.ready_at) - now
-                fail(call, RateLimited(scope="local", retry_after=wait))
+                queue.refuse(call, RateLimited(scope="local", retry_after=wait))
                 return None
             if account.ready_at > slot:
                 queue.deferred(call, -math.inf, account.ready_at)
@@ -250,18 +182,18 @@ class SharedGate(LocalLimiter):
             self._looks += 1
             if self._looks % _TIDY_LOOKS == 1:
                 self._place.tidy(wall)
-            return _Booking(call.account, slot, charges)
+            return Booking(call.account, slot, charges)
 
-    def _charge(self, scope: Budget, key: bytes, slot: float, wall: float, now: float) -> _Charge:
-        """Charge a row, and leave the budget itself as it is until the call departs."""
+    def _charge(self, scope: Budget, key: bytes, slot: float, wall: float, now: float) -> Charge:
+        """Take a departure out of a row; the budget stays as it is until the call departs."""
         before = scope.ready_at
         scope.charge(slot)
         after, scope.ready_at = scope.ready_at, before
         row, rested_at = self._row(scope, after, wall, now)
         self._place.keep(key, row, wall, rested_at)
-        return _Charge(key, before + wall - now, row.ready_at, rested_at)
+        return Charge(key, before + wall - now, row.ready_at, rested_at)
 
-    def _due(self, queue: _SharedHost, booking: _Booking) -> None:
+    def _due(self, queue: AskingQueue, booking: Booking) -> None:
         """Let a call go whose slot has come, unless there was a pause meanwhile."""
         queue.stop()
         now = max(self._now(), booking.slot)  # a loop may be a clock tick early
@@ -274,10 +206,10 @@ class SharedGate(LocalLimiter):
             except PlaceLost as lost:
                 self._fall_back(str(lost))
                 return
-        self._pump(queue, now)
+        queue.pump(now)
 
-    def _use(self, queue: _SharedHost, booking: _Booking, now: float) -> None:
-        """Use a slot for the account it was booked for, or for a call that goes before it."""
+    def _use(self, queue: AskingQueue, booking: Booking, now: float) -> None:
+        """Give a slot to the account it was booked for, or to a call that goes before it."""
         account = queue.accounts.get(booking.account)
         if account is None:  # its calls were refused meanwhile
             self._give_back(booking)
@@ -287,18 +219,18 @@ class SharedGate(LocalLimiter):
             self._learn(queue, booking.account, booking.charges[1].key, wall, now)
         if max(queue.host.paused_until(), account.paused_until()) > now:
             return
-        own, first = account.first(), queue.candidate(now)
+        own, first = queue.first_of(booking.account), queue.candidate(now)
         if first is not None and (own is None or first.lane < own.lane):
             handed = self._hand_over(queue, first, booking)
             if handed is not None:
-                self._grant(queue, first, handed, now)
+                queue.grant(first, handed, now)
                 return
         if own is not None:
-            self._grant(queue, own, booking, now)
+            queue.grant(own, booking, now)
         else:
             self._give_back(booking)
 
-    def _hand_over(self, queue: _SharedHost, call: Call, booking: _Booking) -> _Booking | None:
+    def _hand_over(self, queue: AskingQueue, call: Call, booking: Booking) -> Booking | None:
         """Give a slot to a call of another account; None if that one's budget is not ready."""
         with self._change() as wall:
             now = self._now()
@@ -313,17 +245,12 @@ class SharedGate(LocalLimiter):
                 return None
             self._undo(booking.charges[1], wall)
             charge = self._charge(account, key, booking.slot, wall, now)
-            return _Booking(call.account, booking.slot, (booking.charges[0], charge))
+            return Booking(call.account, booking.slot, (booking.charges[0], charge))
 
-    def _grant(self, queue: _SharedHost, call: Call, booking: _Booking, now: float) -> None:
-        queue.granted(call, now)
-        queue.last = call, booking
-        assert call.future is not None
-        call.future.set_result(None)
+    def _give_back(self, booking: Booking) -> None:
+        """Take a booking back where nobody has booked after it.
 
-    def _give_back(self, booking: _Booking) -> None:
-        """Undo a booking where nobody has booked after it; else, or if the place is held, it is
-        lost: that breaks no budget.
+        Else, or if the place is held, the slot is lost, which breaks no budget.
         """
         try:
             with self._change() as wall:
@@ -334,7 +261,7 @@ class SharedGate(LocalLimiter):
         except PlaceLost as lost:
             self._fall_back(str(lost))
 
-    def _undo(self, charge: _Charge, wall: float) -> None:
+    def _undo(self, charge: Charge, wall: float) -> None:
         row = self._place.load(charge.key, wall)
         if row is not None and row.ready_at == charge.after:
             row.ready_at = charge.before
@@ -352,7 +279,7 @@ class SharedGate(LocalLimiter):
     # --- rows and budgets ---
 
     def _learn(
-        self, queue: _SharedHost, account: str | None, key: bytes, wall: float, now: float
+        self, queue: AskingQueue, account: str | None, key: bytes, wall: float, now: float
     ) -> float | None:
         """Take over the throttle that a row tells of; return when the row is ready, None without.
 
@@ -366,16 +293,13 @@ class SharedGate(LocalLimiter):
         if row.name and row.name != known:
             told = Throttle()
             told.name, told.strikes, told.rate_factor = row.name, row.strikes, row.rate_factor
-            told.throttled_at, told.paused_until = (
-                row.throttled_at - offset,
-                row.paused_until - offset,
-            )
+            told.throttled_at = row.throttled_at - offset
+            told.paused_until = row.paused_until - offset
             told.error = RateLimited(
                 scope="host" if account is None else "account", status=row.status, code=row.code
             )
             if told.over_at() > now:
-                for call, refusal in queue.adopt(account, told, now):
-                    fail(call, refusal)
+                queue.adopt(account, told, now)
         slowest = scope.pace.emission_interval / RATE_FACTOR_MIN
         return min(row.ready_at - offset, now + max(_AHEAD_SECONDS, _AHEAD_CALLS * slowest))
 
@@ -385,18 +309,15 @@ class SharedGate(LocalLimiter):
         row, rested_at = Row(ready_at + offset), ready_at + scope.pace.tolerance
         if throttle is not None and throttle.over_at() > now:
             throttle.name = throttle.name or secrets.randbits(62) + 1
-            row.name, row.strikes, row.rate_factor = (
-                throttle.name,
-                throttle.strikes,
-                throttle.rate_factor,
-            )
+            row.name, row.strikes = throttle.name, throttle.strikes
+            row.rate_factor = throttle.rate_factor
             row.throttled_at = throttle.throttled_at + offset
             row.paused_until = throttle.paused_until + offset
             row.status, row.code = throttle.error.status, throttle.error.code
             rested_at = max(rested_at, throttle.over_at())
         return row, rested_at + offset
 
-    def _tell(self, queue: _SharedHost, account: str, since: float) -> None:
+    def _tell(self, queue: AskingQueue, account: str, since: float) -> None:
         """Tell the place that a host or an account was throttled."""
         self._telling.pop((queue.name, account), None)
         try:
@@ -425,7 +346,7 @@ class SharedGate(LocalLimiter):
     # --- without the place ---
 
     def _fall_back(self, reason: str) -> None:
-        """Go on with this process's share of the budget."""
+        """Leave the place, and go on with this process's share of the budget."""
         if self._cut_off is not None or self._closed:
             return
         text = "%s can't be used, this process goes on with %g of the budget: %s"
@@ -441,14 +362,13 @@ class SharedGate(LocalLimiter):
             known = queue.host.ready_at > -math.inf
             queue.asks = False
             queue.repace(self._share)
-            _keep_slack(queue)
             if known:  # others may have used the budget since, so no burst, and not all at once
                 spread = self._seam.random() * queue.host.pace.emission_interval
                 queue.host.ready_at = max(queue.host.ready_at, now) + spread
-            self._pump(queue, now)
+            queue.pump(now)
 
     def _probe(self) -> None:
-        """Come back to the place if it can be used."""
+        """Turn to the place again if it can be used."""
         queues = self._queues()
         try:
             with self._change() as wall:
@@ -464,10 +384,9 @@ class SharedGate(LocalLimiter):
         for queue in queues:
             queue.asks = True
             queue.repace(self._limits)
-            _keep_slack(queue)
-            self._pump(queue, now)
+            queue.pump(now)
 
-    def _come_back(self, queue: _SharedHost, wall: float, now: float) -> None:
+    def _come_back(self, queue: AskingQueue, wall: float, now: float) -> None:
         key, host = self._place.key(queue.name, ""), queue.host
         ready_at = self._learn(queue, None, key, wall, now)
         used = host.ready_at > now - PROBE_SECONDS  # since the last probe
@@ -490,9 +409,3 @@ def _share_of(limits: Limits, fallback: float) -> Limits:
         return RateLimit(rate=rate, burst=max(1, int(limit.burst * fallback)))
 
     return attrs.evolve(limits, host=share(limits.host), account=share(limits.account))
-
-
-def _keep_slack(queue: _SharedHost) -> None:
-    """Keep a little of each burst for departures that are late for their slots."""
-    for pace in (queue.host.pace, queue.account_pace):
-        pace.tolerance -= min(LATE_SECONDS, pace.tolerance / 4)

@@ -10,7 +10,8 @@ import math
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from .budget import Budget, Pace, SlowStart
+from .budget import Budget, Pace
+from .throttle import SlowStart
 from .types import ScopeState
 
 if TYPE_CHECKING:
@@ -31,14 +32,12 @@ class Departure:
 
     __slots__ = ("account", "departed", "queue")
 
+    queue: Queue
+    account: str
+    departed: float
     waited = 0.0
     paused = 0.0
     starts: tuple[SlowStart, ...] = ()
-
-    def __init__(self, queue: Queue, account: str, departed: float) -> None:
-        self.queue = queue
-        self.account = account
-        self.departed = departed
 
 
 class Call(Departure):
@@ -68,7 +67,9 @@ class Call(Departure):
         lane: int = 1,
         max_wait: float = math.inf,
     ) -> None:
-        super().__init__(queue, account, math.inf)
+        self.queue = queue
+        self.account = account
+        self.departed = math.inf
         self.arrived = now
         self.patience = patience  # seconds that pauses may take
         self.max_wait = max_wait
@@ -103,14 +104,6 @@ class Account(Budget):
         self.impatient: list[tuple[float, int, Call]] | None = None  # `Patience`'s
         self.paused_alone = 0.0  # `Patience`'s: seconds of own pauses outside the host's
 
-    def first(self) -> Call | None:
-        """Return the call that goes first of those that wait, None if none does."""
-        for _, line in sorted((self.lines or {}).items()):
-            for call in line.calls:
-                if call.future is None or not call.future.done():
-                    return call
-        return None
-
     def waiting(self) -> int:
         """Return how many calls wait."""
         return sum(len(line.calls) for line in (self.lines or {}).values())
@@ -120,7 +113,3 @@ class Account(Budget):
         return ScopeState(
             rate=self.rate(now), paused_for=self.paused_for(now), waiting=self.waiting()
         )
-
-
-Lanes = tuple[list[tuple[float, int, Line]], ...]
-"""A heap for each lane, by when a line is ready; `Line.turn` tells its entry from outdated ones."""

@@ -78,7 +78,7 @@ class FilePlace:
 
     @contextmanager
     def change(self) -> Iterator[float]:
-        """Begin a transaction; yield the wall clock's time in it. All is written, or nothing."""
+        """Open a transaction; yield the wall clock's time in it. All is written, or nothing."""
         with self._told():
             db = self._opened()
             db.execute("BEGIN IMMEDIATE")
@@ -92,7 +92,7 @@ class FilePlace:
 
     @contextmanager
     def look(self) -> Iterator[float]:
-        """Begin to read; yield the wall clock's time. It waits for no other process."""
+        """Open the file to read; yield the wall clock's time. It waits for no other process."""
         with self._told():
             self._opened()
             yield self._wall()

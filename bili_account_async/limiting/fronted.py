@@ -19,7 +19,8 @@ from .._seam import Seam
 from ..errors import RateLimited
 from .calls import Departure
 from .local import LocalLimiter
-from .types import HostState, Limiter, Limits, Permit, RateLimit
+from .protocols import Limiter, Permit
+from .types import HostState, Limits, RateLimit
 
 _UNTIL_ANSWERED = RateLimit(rate=1e-9, burst=1)
 """An account's budget in our queue: one call asks, and the next when that has its answer."""

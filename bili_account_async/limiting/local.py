@@ -1,27 +1,14 @@
-"""The limiter of one process: futures and timers around the queues. It decides nothing itself."""
+"""The limiter of one process: a queue for each host. It decides nothing itself."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping
 
 from .._seam import Seam
 from .calls import Call, Departure, lane_of
-from .queue import Queue
+from .timed import CLOSED, TimedQueue, fail
 from .types import HostState, Limits
-
-CLOSED = "this SessionManager was closed while the call was under way"
-
-
-class Host(Queue):
-    """A queue and its timer; there is none while it is idle."""
-
-    __slots__ = ("timer", "timer_at")
-
-    timer: asyncio.TimerHandle | None
-    timer_at: float
-    """The timer's time: not every loop's timers tell it."""
 
 
 class LocalLimiter:
@@ -32,7 +19,7 @@ class LocalLimiter:
         self._max_wait = math.inf if limits.max_wait is None else limits.max_wait
         self._seam = seam
         self._now = seam.loop.time
-        self._hosts: dict[str, Host] = {}
+        self._hosts: dict[str, TimedQueue] = {}
         self._closed = False
 
     async def acquire(
@@ -52,22 +39,22 @@ class LocalLimiter:
         queue = self._hosts.get(host)
         now = self._now()
         if queue is None:
-            queue = self._host(host)
+            if self._closed:
+                raise RuntimeError(CLOSED)
+            queue = self._hosts[host] = self._new_queue(host)
         elif (permit := queue.try_acquire(account, now)) is not None:
             return permit
         elif queue.waiting:
-            self._pump(queue, now)
+            queue.pump(now)
         bound = self._max_wait if max_wait is None else max_wait
         lane = lane_of(retry=retry, background=background)
         call = Call(queue, account, now, patience=patience, max_wait=bound, lane=lane)
         try:
-            if queue.enqueue(call, now):
-                return call
-        finally:
-            self._arm(queue)
-        call.future = self._seam.loop.create_future()
-        try:
-            await call.future
+            if not queue.enqueue(call, now):
+                call.future = self._seam.loop.create_future()
+            queue.arm()
+            if call.future is not None:
+                await call.future
         except BaseException:  # cancelled, refused, or closed as a coroutine
             self._leave(queue, call)
             raise
@@ -81,19 +68,19 @@ class LocalLimiter:
         if error is None and not queue.waiting and not queue.slowed:
             queue.in_flight -= 1  # all that `Queue.release` would do
             return
-        assert isinstance(queue, Host)
+        assert isinstance(queue, TimedQueue)
         now = self._now()
         for call, refusal in queue.release(permit, error, now):
             fail(call, refusal)
-        self._pump(queue, now)
+        queue.pump(now)
 
     def answered(self, permit: Departure) -> None:
         """Let the account's next call ask: budgets that are elsewhere have answered this one."""
         queue = permit.queue
-        assert isinstance(queue, Host)
+        assert isinstance(queue, TimedQueue)
         now = self._now()
         queue.deferred(permit, -math.inf, now)
-        self._pump(queue, now)
+        queue.pump(now)
 
     def state(self) -> Mapping[str, HostState]:
         """Return each host as it stands."""
@@ -104,59 +91,14 @@ class LocalLimiter:
         """Stop the timers; whoever still waits gets a `RuntimeError`, unless the loop has ended."""
         self._closed = True
         for queue in self._hosts.values():
-            if queue.timer is not None:
-                queue.timer.cancel()
-            for call in () if self._seam.loop.is_closed() else queue.queued():
-                fail(call, RuntimeError(CLOSED))
+            queue.close()
         self._hosts.clear()
 
-    def _host(self, name: str) -> Host:
-        if self._closed:
-            raise RuntimeError(CLOSED)
-        queue = self._hosts[name] = self._new_host(name)
-        queue.timer, queue.timer_at = None, math.inf
-        return queue
+    def _new_queue(self, host: str) -> TimedQueue:
+        """Return the queue of a host that is called for the first time."""
+        return TimedQueue(self._limits, self._seam)
 
-    def _new_host(self, name: str) -> Host:
-        return Host(self._limits, self._seam.random)
-
-    def _leave(self, queue: Host, call: Call) -> None:
+    def _leave(self, queue: TimedQueue, call: Call) -> None:
         now = self._now()
         queue.leave(call, now)
-        self._pump(queue, now)
-
-    def _pump(self, queue: Host, now: float) -> None:
-        """Let go whoever can, in order."""
-        if self._seam.loop.is_closed():
-            return  # whoever waits was abandoned with the loop, and can't be woken
-        while (call := queue.candidate(now)) is not None:
-            queue.granted(call, now)
-            assert call.future is not None
-            call.future.set_result(None)
-        for call, error in queue.overdue(now):
-            fail(call, error)
-        self._arm(queue)
-
-    def _arm(self, queue: Host) -> None:
-        self._wake(queue, queue.next_at())
-
-    def _wake(self, queue: Host, at: float) -> None:
-        if self._closed or at == math.inf or queue.timer_at <= at:
-            return
-        if queue.timer is not None:
-            queue.timer.cancel()
-        queue.timer, queue.timer_at = self._seam.loop.call_at(at, self._tick, queue, at), at
-
-    def _tick(self, queue: Host, at: float) -> None:
-        queue.timer, queue.timer_at = None, math.inf
-        now = max(at, self._now())  # a loop may be a clock tick early
-        if now >= queue.sweep_at:
-            queue.sweep(now)
-        self._pump(queue, now)
-
-
-def fail(call: Call, error: Exception) -> None:
-    """End the wait of a call with an error, unless it was cancelled meanwhile."""
-    assert call.future is not None
-    if not call.future.done():
-        call.future.set_exception(error)
+        queue.pump(now)

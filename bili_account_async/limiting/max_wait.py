@@ -13,10 +13,8 @@ from heapq import heapify, heappop, heappush
 
 from ..errors import RateLimited
 from .budget import Budget
-from .calls import Account, Call, Lanes
-
-_AHEAD_MAX = 1000
-"""Accounts that an estimate counts; it is to stay cheap when a hundred thousand wait."""
+from .calls import Account, Call
+from .lanes import Lanes
 
 
 class MaxWait:
@@ -50,29 +48,17 @@ class MaxWait:
         while self.next_at() <= now:
             call = heappop(self._deadlines)[2]
             if call.lane not in ahead:
-                ahead[call.lane] = self._ahead(call.lane, now)
+                ahead[call.lane] = self._lanes.ahead(call.lane, now)
             assert call.line is not None
             likely = self._departs_at(call.line.account, call.lane, ahead[call.lane], now, one=1)[1]
             yield call, RateLimited(scope="local", retry_after=likely - now)
 
     def refuse(self, call: Call, account: Account, now: float) -> None:
         """Raise `RateLimited` if the call would wait in vain."""
-        ahead = self._ahead(call.lane, max(now, account.ready_at))
+        ahead = self._lanes.ahead(call.lane, max(now, account.ready_at))
         soonest, likely = self._departs_at(account, call.lane, ahead, now)
         if soonest - now > call.max_wait or not call.max_wait:
             raise RateLimited(scope="local", retry_after=likely - now)
-
-    def _ahead(self, lane: int, until: float) -> int:
-        """Return how many lines up to a lane are ready by `until`."""
-        found = 0
-        for heap in self._lanes[: lane + 1]:
-            look = [0]
-            while look and found < _AHEAD_MAX:
-                place = look.pop()
-                if place < len(heap) and heap[place][0] <= until:
-                    found += heap[place][1] == heap[place][2].turn
-                    look += (2 * place + 1, 2 * place + 2)
-        return found
 
     def _departs_at(
         self, account: Account, lane: int, ahead: int, now: float, *, one: int = 0

@@ -20,7 +20,7 @@ from .calls import Account, Call
 class Patience:
     """The clocks of one host and its accounts, and the waiting calls by when their time is up."""
 
-    __slots__ = ("_accounts", "_host", "_pausing", "_seconds", "_turns")
+    __slots__ = ("_accounts", "_host", "_pausing", "_seconds", "_tidy_at", "_turns")
 
     def __init__(self, host: Budget) -> None:
         self._host = host
@@ -28,21 +28,24 @@ class Patience:
         self._pausing: set[Account] = set()  # accounts that were paused when last looked at
         self._accounts: list[tuple[float, int, Account]] = []
         self._turns = 0
+        self._tidy_at = 64  # places, beyond which those that lead to nothing are dropped
 
     def spent(self, account: Account, now: float) -> float:
         """Return the account's clock: the seconds until `now` that pauses took from its calls."""
         booked = self._seconds + account.paused_alone
+        if self._host.throttle is None and account.throttle is None:
+            return booked
         return booked - max(0.0, self._resumes_at(account) - now)
 
-    def paused(self, account: Account | None, before: float, now: float) -> None:
-        """Book a pause of an account, or with None of the host, that was paused until `before`."""
-        if account is None:
+    def paused(self, scope: Budget, before: float, now: float) -> None:
+        """Book a pause of the host or an account, which was paused until `before`."""
+        if not isinstance(scope, Account):
             self._paused_host(max(now, before))
             return
         begins = max(now, before, self._host.paused_until())
-        account.paused_alone += max(0.0, account.paused_until() - begins)
-        self._pausing.add(account)
-        self._place(account)
+        scope.paused_alone += max(0.0, scope.paused_until() - begins)
+        self._pausing.add(scope)
+        self._place(scope)
 
     def _paused_host(self, begins: float) -> None:
         ends = self._host.paused_until()
@@ -53,7 +56,7 @@ class Patience:
             account.paused_alone -= min(ends, account.paused_until()) - begins
 
     def forget(self, account: Account) -> None:
-        """Look no more at an account that has recovered."""
+        """Drop an account that has recovered."""
         self._pausing.discard(account)
 
     def add(self, call: Call, account: Account, now: float) -> None:
@@ -95,14 +98,6 @@ class Patience:
                     yield call, self._told(account, now)
             self._place(account)
 
-    def tidy(self, waiting: int) -> None:
-        """Drop the entries that lead to nothing, once they are the most."""
-        if len(self._accounts) > 2 * waiting + 64:
-            accounts = {entry[2] for entry in self._accounts}
-            self._accounts = []
-            for account in accounts:
-                self._place(account)
-
     def _resumes_at(self, account: Account | None) -> float:
         at = self._host.paused_until()
         return at if account is None else max(at, account.paused_until())
@@ -116,7 +111,16 @@ class Patience:
 
     def _place(self, account: Account) -> None:
         """Note which reading of the host's clock ends the time of an account's call."""
-        if account.impatient:
-            self._turns += 1
-            at = account.impatient[0][0] - account.paused_alone
-            heappush(self._accounts, (at, self._turns, account))
+        if not account.impatient:
+            return
+        heappush(self._accounts, self._entry(account))
+        if len(self._accounts) > self._tidy_at:
+            accounts = {entry[2] for entry in self._accounts if entry[2].impatient}
+            self._accounts = [self._entry(account) for account in accounts]
+            heapify(self._accounts)
+            self._tidy_at = 2 * len(self._accounts) + 64
+
+    def _entry(self, account: Account) -> tuple[float, int, Account]:
+        assert account.impatient
+        self._turns += 1
+        return account.impatient[0][0] - account.paused_alone, self._turns, account

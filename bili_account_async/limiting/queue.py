@@ -1,6 +1,6 @@
 """The queue of one host: who goes next. Pure: every method is told the time.
 
-The budgets' arithmetic is `budget.py`'s, futures and timers are `local.py`'s.
+The budgets' arithmetic is `budget.py`'s, futures and timers are `timed.py`'s.
 
 The theory. Two budgets nest: the host's, and the account's on that host. A call goes only when both
 conform *at the moment of departure*, and both are charged then. (An account's token taken first,
@@ -8,12 +8,11 @@ then the queue for the host, would let the account's tokens bunch; both reserved
 waste the host's slots while the account waits.)
 
 Four lanes, each before the next: people's retries, people's calls, then the same of background
-sessions. Calls of one account queue in order within a lane. Each lane has a heap of the accounts
-that wait in it, by the time at which the account's first call is ready: when it became the first,
-or when the account's budget conforms, whichever is later. If the host may send, the account on top
-of the first lane that has a ready one goes; its next call is ready now at the earliest, so accounts
-take turns. A grant costs O(log accounts), a throttle O(log accounts) and a little for each call
-that it refuses.
+sessions. Calls of one account queue in order within a lane: a line. A line is ready when its first
+call became the first, or when the account's budget conforms, whichever is later. If the host may
+send, the line goes that is ready first in the first lane that has a ready one; its next call is
+ready now at the earliest, so accounts take turns. A grant costs O(log accounts), a throttle
+O(log accounts) and a little for each call that it refuses.
 
 The queue only proposes. `candidate` names the call that would go; `granted` lets it go, `deferred`
 tells it when to ask again. The limiter of one process grants at once, for `candidate` knows both
@@ -27,12 +26,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from heapq import heapify, heappop, heappush
 from itertools import islice
 
 from ..errors import RateLimited
-from .budget import Budget, Pace, Throttle
-from .calls import BACKGROUND, LANES, Account, Call, Departure, Lanes, Line
+from .budget import Budget, Pace
+from .calls import BACKGROUND, Account, Call, Departure, Line
+from .lanes import Lanes
 from .max_wait import MaxWait
 from .patience import Patience
 from .types import HostState, Limits
@@ -50,10 +49,8 @@ class Queue:
         "_patience",
         "_random",
         "_recent",
-        "_turns",
         "account_pace",
         "accounts",
-        "asks",
         "concurrency",
         "host",
         "in_flight",
@@ -68,8 +65,7 @@ class Queue:
         self.account_pace = Pace(limits.account)
         self.concurrency = math.inf if limits.concurrency is None else limits.concurrency
         self.accounts: dict[str, Account] = {}
-        self.asks = False  # every call waits: whether it may go, budgets elsewhere are to tell
-        self.lanes: Lanes = tuple([] for _ in LANES)
+        self.lanes = Lanes()
         self.in_flight = 0
         self.waiting = 0
         self.slowed = 0  # budgets that are paused or recover
@@ -78,9 +74,6 @@ class Queue:
         self._max_wait = MaxWait(self.host, self.lanes)
         self._recent: dict[str, float] = {}  # accounts, by when they were throttled
         self._random = random
-        self._turns = 0
-
-    # --- what the limiter does ---
 
     def try_acquire(self, key: str, now: float) -> Departure | None:
         """Return the permit of a call that nothing holds up, as is the rule; None to `enqueue`."""
@@ -97,7 +90,9 @@ class Queue:
         pace, ready_at = account.pace, account.ready_at
         rested = now - pace.tolerance
         account.ready_at = (ready_at if ready_at > rested else rested) + pace.emission_interval
-        return Departure(self, key, now)
+        permit = Departure()  # filled from here, which saves the call of an `__init__`
+        permit.queue, permit.account, permit.departed = self, key, now
+        return permit
 
     def enqueue(self, call: Call, now: float) -> bool:
         """Let the call go (True) or wait (False), after whoever could go before it.
@@ -110,13 +105,13 @@ class Queue:
             self._settle(account, now)
             self._patience.refuse(call, account, now)
         account = account or Account(self.account_pace)
-        goes = self._open(now) and account.next_at() <= now
-        if not goes and call.max_wait < math.inf:
-            self._max_wait.refuse(call, account, now)
-        self._keep(call.account, account, now)
-        if goes and not self.asks:
+        if self._open(now) and account.next_at() <= now:
+            self._keep(call.account, account, now)
             self._depart(call, account, now)
             return True
+        if call.max_wait < math.inf:
+            self._max_wait.refuse(call, account, now)
+        self._keep(call.account, account, now)
         self._wait(call, account, now)
         return False
 
@@ -132,48 +127,36 @@ class Queue:
             self._land(call, account, now, won=False)
             if account is not None:
                 account.refund(account_cost, now - call.departed)
-                self._reschedule(account, now)
+                self.lanes.place_all(account, now)
 
     def candidate(self, now: float) -> Call | None:
         """Return the call that would go now, which waits still; None if nobody can."""
         if not self._open(now):
             return None
-        for heap in self.lanes:
-            while heap:
-                ready_at, turn, line = heap[0]
-                if turn != line.turn:
-                    heappop(heap)
-                elif line.account.next_at() > ready_at:  # since then it was throttled, or it sent
-                    heappop(heap)
-                    self._schedule(line, now)
-                elif ready_at > now:
-                    break
-                else:
-                    call = next(iter(line.calls))
-                    if call.future is None or not call.future.done():
-                        return call
-                    self._unqueue(call)  # cancelled, and its task has not run since
+        while (line := self.lanes.first(now)) is not None:
+            call = next(iter(line.calls))
+            if call.future is None or not call.future.done():
+                return call
+            self._unqueue(call)  # cancelled, and its task has not run since
         return None
 
     def granted(self, call: Call, now: float) -> None:
         """Let the candidate go."""
         line = call.line
         assert line is not None
-        heap, account = self.lanes[line.lane], line.account
-        if heap[0][1] == line.turn:
-            heappop(heap)
-        call.paused = max(0.0, self._patience.spent(account, now) - call.spent)
+        account = line.account
+        call.paused = self._patience.spent(account, now) - call.spent
         self._unqueue(call)
         self._depart(call, account, now)
         if line.calls:
-            self._schedule(line, now)
+            self.lanes.place(line, now)
 
     def deferred(self, call: Departure, host_ready_at: float, account_ready_at: float) -> None:
         """Hold the host and the call's account back, as budgets that are elsewhere say."""
         self.host.ready_at = max(self.host.ready_at, host_ready_at)
         account = self.accounts[call.account]
         account.ready_at = account_ready_at
-        self._reschedule(account, account_ready_at)
+        self.lanes.place_all(account, account_ready_at)
 
     def release(
         self, permit: Departure, error: BaseException | None, now: float
@@ -183,36 +166,16 @@ class Queue:
         self._land(permit, account, now, won=error is None)
         if isinstance(error, RateLimited):
             self._throttle(permit, error, now)
-            return self._refused(now)
+            refused = []
+            for call, refusal in self._patience.used_up(now):
+                self._unqueue(call)
+                refused.append((call, refusal))
+            return refused
         if error is None and self.slowed:
             for scope in (self.host, account):
                 if scope and scope.throttle and permit.departed > scope.throttle.throttled_at:
                     scope.throttle.strikes = 0
         return []
-
-    def adopt(self, key: str | None, told: Throttle, now: float) -> list[tuple[Call, RateLimited]]:
-        """Take over what others were told of an account, or with None of the host.
-
-        Returns the calls that a new pause outlasts, and an error for each.
-        """
-        account = None if key is None else self.accounts[key]
-        scope = account or self.host
-        self.slowed += scope.throttle is None
-        before = scope.paused_until()
-        if not scope.adopt(told) or told.paused_until <= now:
-            return []
-        self._patience.paused(account, before, now)
-        return self._refused(now)
-
-    def withdraw(self, call: Call) -> None:
-        """Take a call that waits off the queue; its limiter tells it why."""
-        self._unqueue(call)
-
-    def repace(self, limits: Limits) -> None:
-        """Put other limits in force, for the accounts that are there as well."""
-        self.host.pace, self.account_pace = Pace(limits.host), Pace(limits.account)
-        for account in self.accounts.values():
-            account.pace = self.account_pace
 
     def overdue(self, now: float) -> Iterator[tuple[Call, RateLimited]]:
         """Take the calls that are over their `max_wait` off the queue, each with its error."""
@@ -220,19 +183,12 @@ class Queue:
             self._unqueue(call)
             yield call, error
 
-    def upkeep_at(self) -> float:
-        """Return when accounts are to be swept, or a call is over its bound; infinity for never."""
-        return min(self.sweep_at, self._max_wait.next_at())
-
     def next_at(self) -> float:
         """Return when something happens that no caller brings about; infinity for never."""
-        at = self.upkeep_at()
+        at, overdue = self.sweep_at, self._max_wait.next_at()
         if self.waiting and self.in_flight < self.concurrency:
-            opens = self.host.next_at()
-            for heap in self.lanes:
-                if heap:
-                    at = min(at, max(heap[0][0], opens))
-        return at
+            at = min(at, max(self.lanes.next_at(), self.host.next_at()))
+        return overdue if overdue < at else at
 
     def sweep(self, now: float) -> None:
         """Free a few idle accounts, and sooner again if all were idle."""
@@ -273,18 +229,9 @@ class Queue:
             background_wait=max(waits, default=0.0),
         )
 
-    # --- its parts ---
-
     def _lines(self) -> Iterator[Line]:
         for account in self.accounts.values():
             yield from (account.lines or {}).values()
-
-    def _refused(self, now: float) -> list[tuple[Call, RateLimited]]:
-        refused = []
-        for call, refusal in self._patience.used_up(now):
-            self._unqueue(call)
-            refused.append((call, refusal))
-        return refused
 
     def _open(self, now: float) -> bool:
         return self.host.next_at() <= now and self.in_flight < self.concurrency
@@ -299,32 +246,13 @@ class Queue:
         line = account.lines.get(call.lane)
         if line is None:
             line = account.lines[call.lane] = Line(account, call.lane)
-            self._schedule(line, now)
+            self.lanes.place(line, now)
         line.calls[call] = None
         call.line = line
         self.waiting += 1
         self._patience.add(call, account, now)
         if call.max_wait < math.inf:
             self._max_wait.add(call, self.waiting)
-
-    def _schedule(self, line: Line, at: float) -> None:
-        """Give the line its place in its lane: at `at`, or when its account may send."""
-        self._turns += 1
-        line.turn = self._turns
-        heappush(self.lanes[line.lane], (max(at, line.account.next_at()), self._turns, line))
-        self._tidy(line.lane)
-
-    def _tidy(self, lane: int) -> None:
-        """Drop a heap's dead entries (their line has another, or is empty) once they prevail."""
-        heap = self.lanes[lane]
-        if len(heap) > 2 * self.waiting + 64:
-            heap[:] = [entry for entry in heap if entry[1] == entry[2].turn]
-            heapify(heap)
-            self._patience.tidy(self.waiting)
-
-    def _reschedule(self, account: Account, at: float) -> None:
-        for line in (account.lines or {}).values():
-            self._schedule(line, at)
 
     def _unqueue(self, call: Call) -> None:
         line = call.line
@@ -334,13 +262,12 @@ class Queue:
         self.waiting -= 1
         if line.calls:
             return
-        line.turn = 0
+        self.lanes.drop(line)
         account = line.account
         assert account.lines is not None
         del account.lines[line.lane]
         if not account.lines:
             account.lines = account.impatient = None
-        self._tidy(line.lane)
 
     def _depart(self, call: Call, account: Account, now: float) -> None:
         call.costs = self.host.charge(now), account.charge(now)
@@ -358,7 +285,7 @@ class Queue:
             start.in_flight -= 1
             start.window += won
         if permit.starts and account is not None:
-            self._reschedule(account, now)
+            self.lanes.place_all(account, now)
 
     def _throttle(self, permit: Departure, error: RateLimited, now: float) -> None:
         """Slow the scope that the server named, and the host after several of its accounts."""
@@ -373,17 +300,13 @@ class Queue:
             # An account's wait is not the host's.
             error = error.restated(scope="host", retry_after=None)
         self._recent = {}
-        self._slow_down(None, permit.departed, error, now)
+        self._slow_down(self.host, permit.departed, error, now)
 
-    def _slow_down(
-        self, account: Account | None, departed: float, error: RateLimited, now: float
-    ) -> None:
-        """Slow an account, or with None the host."""
-        scope = account or self.host
+    def _slow_down(self, scope: Budget, departed: float, error: RateLimited, now: float) -> None:
         self.slowed += scope.throttle is None
         before = scope.paused_until()
         if scope.slow_down(error, departed, now, self._random()):
-            self._patience.paused(account, before, now)
+            self._patience.paused(scope, before, now)
 
     def _settle(self, scope: Budget | None, now: float) -> None:
         """Forget a throttle that is recovered from."""
@@ -392,4 +315,4 @@ class Queue:
             self.slowed -= 1
             if isinstance(scope, Account):
                 self._patience.forget(scope)
-                self._reschedule(scope, now)  # it may have stood back for its slow start
+                self.lanes.place_all(scope, now)  # it may have stood back for its slow start

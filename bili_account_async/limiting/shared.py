@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from .._seam import Seam
+from .protocols import Gate
 from .types import Limits
-
-if TYPE_CHECKING:
-    from . import Gate
 
 
 class SharedLimiter:

@@ -1,9 +1,8 @@
-"""The types of the limits: what a program asks for, what it is told, and a limiter of its own."""
+"""The types of the limits: what a program asks for, and what it is told."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
 
 import attrs
 
@@ -43,8 +42,9 @@ class Limits:
     concurrency: int | None = 16
     """Requests in flight per host, None for no cap."""
     max_wait: float | None = None
-    """Seconds that a call may wait here, pauses included; `RateLimited(scope="local")` if that is
-    not enough. None for no bound.
+    """Seconds that a call may wait here, pauses included; None for no bound.
+
+    A call that can't go within them fails with `RateLimited(scope="local")`.
     """
 
     def __attrs_post_init__(self) -> None:
@@ -82,50 +82,11 @@ class HostState(ScopeState):
     accounts: Mapping[str, ScopeState]
     """Accounts that wait, are paused or slowed, by `dede_user_id` or a digest of the secret."""
     background: int = 0
-    """Those of `waiting` that are of sessions with `background=True`: they go only when no other
-    call could, so they wait for as long as other calls use the whole budget.
+    """Waiting calls of sessions with `background=True`.
+
+    They go only when no other call could: as long as others use the whole budget, they wait.
     """
     background_wait: float = 0.0
     """Seconds that the longest of those has waited."""
     cut_off: str | None = None
-    """Why the budget is for now this process's share, not the one of a `SharedLimiter`; or None."""
-
-
-class Permit(Protocol):
-    """One departure, granted."""
-
-    @property
-    def waited(self) -> float:
-        """Seconds between asking and departure."""
-
-    @property
-    def paused(self) -> float:
-        """Those of them that pauses asked for by the server took."""
-
-
-P = TypeVar("P", bound=Permit)
-
-
-class Limiter(Protocol[P]):
-    """A limiter of the program's own, for `SessionManager(limiter=…)`.
-
-    Our queue stands before it. For each host the limiter is asked for one call of each account at a
-    time, or else for one of all background sessions, so retries and people still go first. An
-    attribute `limits`, if it has one, is a `Limits`: the queue keeps its `concurrency` and
-    `max_wait`, and a `Poller` compares its need with the host's rate.
-
-    A manager that is closed does not end the waits in it: what it grants then is released at once.
-    """
-
-    async def acquire(self, host: str, account: str, *, patience: float) -> P:
-        """Wait until a request may depart.
-
-        Raises `RateLimited` at once when the server asked for a pause that does not end within
-        `patience` seconds.
-        """
-
-    def release(self, permit: P, error: BaseException | None) -> None:
-        """Take the permit back, once: None for success; a `RateLimited` slows its scope."""
-
-    def state(self) -> Mapping[str, HostState]:
-        """Return each host as it stands."""
+    """The reason for which a `SharedLimiter` uses only this process's share for now, or None."""
