@@ -406,29 +406,26 @@ class Call(Generic[T]):
         form: Mapping[str, str | int] | None,
         timeout: float | None,
     ) -> Outcome[T]:
-        """Return the outcome of the attempt that succeeded, or raise the last one's error.
-
-        The error is raised here and nowhere else, once nothing can be tried any more.
-        """
+        """Return the outcome of the attempt that succeeded, or raise the last one's error."""
         self.prepare(params, form, timeout)
         while True:
             permit = await self.acquire()
             outcome = await self.attempt(permit)
             self.report(permit, outcome)
-            error = outcome.error
-            if error is None:
+            if outcome.error is None:
                 self.route.budget.earn()
                 return outcome
             self.engine.ensure_open()
-            delay = self.delay_after(error, outcome.seconds)
+            delay = self.delay_after(outcome.error, outcome.seconds)
             if delay is None:
-                try:
-                    raise self.final(error)
-                finally:
-                    del error, outcome  # or this frame and the traceback would hold each other
-            self.failed = error
-            del error, outcome
+                break
+            self.failed = outcome.error
+            del outcome
             await self.engine.wait(delay)
+        try:
+            raise self.final(outcome.error)
+        finally:
+            del outcome  # or this frame and the traceback would hold each other
 
     def prepare(
         self,
