@@ -408,8 +408,9 @@ class Call(Generic[T]):
     ) -> Outcome[T]:
         """Return the outcome of the attempt that succeeded, or raise the last one's error."""
         self.prepare(params, form, timeout)
+        limiter, lane, account = self.engine.limiter, self.route.lane.key, self.account.key
         while True:
-            permit = await self.acquire()
+            permit = limiter.try_acquire(lane, account) or await self.acquire()
             outcome = await self.attempt(permit)
             self.report(permit, outcome)
             if outcome.error is None:
@@ -458,7 +459,7 @@ class Call(Generic[T]):
         )
 
     async def acquire(self) -> Permit:
-        """Wait until the next attempt may depart.
+        """Wait until the next attempt may depart, which most calls need not.
 
         The pauses that the first attempt sat out are the queue's: the talking has not begun yet.
         Those of a retry are part of the talking, since the server asked for them in its answer.
