@@ -38,7 +38,6 @@ from bili_account_async import (
     fetch_snapshot,
     get_account_info,
 )
-from bili_account_async.call import Account
 from bili_account_async.polling.poller import WORKERS
 from bili_account_async.sandbox import Sandbox
 from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF
@@ -314,7 +313,7 @@ class Canned(AccountSession):
 
 class CannedManager(SessionManager):
     def session(self, credential: Credential, **options: Any) -> AccountSession:
-        return Canned(self, Account(credential, options.get("label")))
+        return Canned(self, super().session(credential, **options).account)
 
 
 async def own_cpu(rounds: int, accounts: int = 300) -> None:

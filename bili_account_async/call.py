@@ -406,29 +406,27 @@ class Call(Generic[T]):
         form: Mapping[str, str | int] | None,
         timeout: float | None,
     ) -> Outcome[T]:
-        """Return the outcome of the attempt that succeeded, or raise the last one's error.
-
-        The error is raised here and nowhere else, once nothing can be tried any more.
-        """
+        """Return the outcome of the attempt that succeeded, or raise the last one's error."""
         self.prepare(params, form, timeout)
+        limiter, lane, account = self.engine.limiter, self.route.lane.key, self.account.key
         while True:
-            permit = await self.acquire()
+            permit = limiter.try_acquire(lane, account) or await self.acquire()
             outcome = await self.attempt(permit)
             self.report(permit, outcome)
-            error = outcome.error
-            if error is None:
+            if outcome.error is None:
                 self.route.budget.earn()
                 return outcome
             self.engine.ensure_open()
-            delay = self.delay_after(error, outcome.seconds)
+            delay = self.delay_after(outcome.error, outcome.seconds)
             if delay is None:
-                try:
-                    raise self.final(error)
-                finally:
-                    del error, outcome  # or this frame and the traceback would hold each other
-            self.failed = error
-            del error, outcome
+                break
+            self.failed = outcome.error
+            del outcome
             await self.engine.wait(delay)
+        try:
+            raise self.final(outcome.error)
+        finally:
+            del outcome  # or this frame and the traceback would hold each other
 
     def prepare(
         self,
@@ -461,7 +459,7 @@ class Call(Generic[T]):
         )
 
     async def acquire(self) -> Permit:
-        """Wait until the next attempt may depart.
+        """Wait until the next attempt may depart, which most calls need not.
 
         The pauses that the first attempt sat out are the queue's: the talking has not begun yet.
         Those of a retry are part of the talking, since the server asked for them in its answer.

@@ -236,7 +236,9 @@ def with_a_tenth(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("snapshot", "polling"):
         module = importlib.import_module(f"bili_account_async.{name}")
         monkeypatch.setattr(bili_account_async, name, module)  # so that it is put back
-        monkeypatch.delitem(sys.modules, module.__name__)
+        for loaded in [*sys.modules]:
+            if loaded == module.__name__ or loaded.startswith(f"{module.__name__}."):
+                monkeypatch.delitem(sys.modules, loaded)
 
 
 @pytest.mark.usefixtures("with_a_tenth")

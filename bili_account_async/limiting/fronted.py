@@ -73,6 +73,9 @@ class FrontedLimiter:
             Limits(host=None, account=_UNTIL_ANSWERED, concurrency=limits.concurrency), seam
         )
 
+    def try_acquire(self, host: str, account: str) -> None:
+        """Return None: the program's limiter is asked for every departure."""
+
     async def acquire(
         self,
         host: str,

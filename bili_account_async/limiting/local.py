@@ -22,6 +22,11 @@ class LocalLimiter:
         self._hosts: dict[str, TimedQueue] = {}
         self._closed = False
 
+    def try_acquire(self, host: str, account: str) -> Departure | None:
+        """Return the permit of a call that nothing holds up, None for one that has to `acquire`."""
+        queue = self._hosts.get(host)
+        return None if queue is None else queue.try_acquire(account, self._now())
+
     async def acquire(
         self,
         host: str,

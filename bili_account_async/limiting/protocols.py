@@ -51,6 +51,9 @@ class Limiter(Protocol[P]):
 class Gate(Protocol):
     """The limiter as a call sees it: ours, or our queue with one of the program's own behind it."""
 
+    def try_acquire(self, host: str, account: str) -> Permit | None:
+        """Return the permit of a call that nothing holds up, None for one that has to `acquire`."""
+
     async def acquire(
         self,
         host: str,

@@ -81,6 +81,9 @@ class Pauses:
         self._since = 0.0  # when the first of the pauses began
         self._past = 0.0  # seconds of the episodes that are over
 
+    def __bool__(self) -> bool:
+        return bool(self._pauses)
+
     def known(self, section: str) -> bool:
         """Return True if the section's host is one of these."""
         return self._key(section) in self._pauses

@@ -64,8 +64,11 @@ class Polls:
 
     def askable(self, account: Account, now: float) -> frozenset[str]:
         """Return the sections to ask for now; what a host's pause holds back is put off."""
+        due = account.timetable.due(now)
+        if not self.pauses:
+            return frozenset(due)
         sections = []
-        for section in account.timetable.due(now):
+        for section in due:
             until = self.pauses.hold(section, now)
             if until is None:
                 sections.append(section)
@@ -120,7 +123,7 @@ class Polls:
         trouble is asked once and not again at once.
         """
         retry = self._engine.retry
-        if any(self.pauses.known(section) for section in sections):
+        if self.pauses and any(self.pauses.known(section) for section in sections):
             retry = attrs.evolve(retry, attempts=1)
         return self._manager.session(
             account.credential, label=account.name, background=True, max_wait=math.inf, retry=retry
