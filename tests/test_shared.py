@@ -279,6 +279,26 @@ async def test_calls_that_a_pause_told_elsewhere_outlasts_hear_what_the_server_s
 
 
 @run_virtual
+async def test_a_pause_told_elsewhere_counts_as_paused_for_the_call_that_sat_it_out(
+    path: Path,
+) -> None:
+    with several(path, 2, host=RateLimit(rate=2, burst=1)) as (one, other):
+        options: dict[str, Any] = {
+            "patience": FOREVER,
+            "max_wait": FOREVER,
+            "retry": False,
+            "background": False,
+        }
+        first = await one.gate.acquire("host", "a", **options)
+        waits = asyncio.create_task(other.gate.acquire("host", "b", **options))
+        await asyncio.sleep(0.2)
+        one.gate.release(first, told("host", 30.0))
+        permit = await waits
+        assert permit.waited == pytest.approx(30.2)
+        assert permit.paused == pytest.approx(29.7)  # it learned of the pause when its slot came
+
+
+@run_virtual
 async def test_an_accounts_pause_holds_in_all_processes_and_for_no_other_account(
     path: Path,
 ) -> None:
@@ -506,6 +526,19 @@ async def test_managers_of_one_file_together_stay_inside_the_servers_budget(path
         assert not any(snapshot.failures for snapshot in snapshots)
         assert not [event for event in events if event.outcome]
         assert (state.rate, state.cut_off, state.waiting) == (40, None, 0)
+
+
+async def test_the_max_wait_of_its_limits_is_the_managers(path: Path) -> None:
+    limits = Limits(host=RateLimit(rate=0.1, burst=1), account=None, max_wait=0.1)
+    async with Sandbox() as sandbox:
+        limiter = SharedLimiter(limits, path)
+        async with SessionManager(hosts=sandbox.hosts, limiter=limiter) as manager:
+            me = manager.session(sandbox.add_account().credential)
+            await get_vip_info(me)
+            with pytest.raises(RateLimited) as caught:
+                await get_vip_info(me)
+    assert caught.value.scope == "local"
+    assert caught.value.retry_after == pytest.approx(10, abs=1)
 
 
 def test_a_limiter_serves_managers_on_one_loop_after_another(path: Path) -> None:
