@@ -41,6 +41,7 @@ from bili_account_async import (
     Limits,
     MemoryStore,
     PollEvent,
+    RateLimit,
 )
 from bili_account_async.polling.memory import STORE_REST, STORE_SECONDS
 from bili_account_async.snapshot import SECTIONS as ENDPOINT_OF
@@ -52,6 +53,8 @@ PACES: list[Any] = [
     {"coin_exp": timedelta(minutes=5), "vip_info": timedelta(hours=2)},
     {"coin_exp": timedelta(hours=3), "realname_status": timedelta(minutes=7)},
 ]
+LIMITS = [Limits.none(), Limits(), Limits(host=RateLimit(rate=0.2, burst=2))]
+"""The last one makes calls wait, so that there is something to call back."""
 numbers = st.integers(1, 4)
 
 
@@ -81,9 +84,11 @@ class PollerMachine(RuleBasedStateMachine):
     """One Poller with up to four accounts, and what a program that watches it may expect."""
 
     @initialize(
-        pace=st.sampled_from(PACES), limited=st.booleans(), latency=st.sampled_from([0.0, 0.1, 3.0])
+        pace=st.sampled_from(PACES),
+        limits=st.sampled_from(LIMITS),
+        latency=st.sampled_from([0.0, 0.1, 3.0]),
     )
-    def begin(self, pace: Any, limited: bool, latency: float) -> None:
+    def begin(self, pace: Any, limits: Limits, latency: float) -> None:
         self.loop = VirtualLoop()
         self.store = Faulty()
         self.store_is_sure = True  # it has had no fault since the accounts that are there came
@@ -95,7 +100,6 @@ class PollerMachine(RuleBasedStateMachine):
         self.trouble: dict[int, tuple[Any, tuple[str, ...]]] = {}
         self.told: dict[tuple[int, str], Any] = {}  # the last value of a section, as changes say
         self.stack = AsyncExitStack()
-        options: dict[str, Any] = {"limits": Limits() if limited else Limits.none()}
 
         async def enter() -> None:
             self.world, self.poller = await self.stack.enter_async_context(
@@ -106,7 +110,7 @@ class PollerMachine(RuleBasedStateMachine):
                     store=self.store,
                     latency=latency,
                     timeout=10.0,
-                    **options,
+                    limits=limits,
                 )
             )
             self.world.trouble = self.answer
