@@ -87,8 +87,9 @@ class PollerMachine(RuleBasedStateMachine):
         pace=st.sampled_from(PACES),
         limits=st.sampled_from(LIMITS),
         latency=st.sampled_from([0.0, 0.1, 3.0]),
+        accounts=st.integers(0, 4),
     )
-    def begin(self, pace: Any, limits: Limits, latency: float) -> None:
+    def begin(self, pace: Any, limits: Limits, latency: float, accounts: int) -> None:
         self.loop = VirtualLoop()
         self.store = Faulty()
         self.store_is_sure = True  # it has had no fault since the accounts that are there came
@@ -117,6 +118,8 @@ class PollerMachine(RuleBasedStateMachine):
             self.consumer = asyncio.create_task(self.consume())
 
         self.run(enter())
+        for number in range(1, accounts + 1):
+            self.begin_to_poll(number, None)
 
     def run(self, what: Any) -> None:
         self.loop.run_until_complete(what)
@@ -162,6 +165,9 @@ class PollerMachine(RuleBasedStateMachine):
 
     @rule(number=numbers, pace=st.none() | st.sampled_from(PACES))
     def add(self, number: int, pace: Any) -> None:
+        self.begin_to_poll(number, pace)
+
+    def begin_to_poll(self, number: int, pace: Any) -> None:
         async def add() -> None:
             self.check_wire()
             self.silent.discard(number)
