@@ -557,6 +557,19 @@ async def test_the_log_and_close_tell_of_events_that_nobody_takes(
 
 
 @run_virtual
+async def test_an_event_is_not_taken_in_the_turn_in_which_its_poll_is_cancelled() -> None:
+    async with fleet(3) as (_, poller):
+        await asyncio.sleep(1)  # three events wait
+        taking = asyncio.ensure_future(anext(poller))
+        for account in poller._accounts.values():
+            assert account.task is not None
+            account.task.cancel()
+        await asyncio.sleep(1)
+        assert not taking.done()
+        taking.cancel()
+
+
+@run_virtual
 async def test_a_consumer_that_is_slow_but_takes_is_no_stall(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -68,24 +68,31 @@ class Outbox(Generic[E]):
 
     async def take(self) -> E | None:
         """Return the next event, None at the end. Of several that wait, each event goes to one."""
-        while not self._offers and not self._ended:
-            taker = self._seam.loop.create_future()
-            self._takers.append(taker)
-            try:
-                await taker
-            except asyncio.CancelledError:
-                if taker in self._takers:
-                    self._takers.remove(taker)
-                elif self._offers:
-                    self._wake_next()  # it was woken for an event that it does not take now
-                raise
-        if self._ended:
-            return None
-        offer = self._offers.popleft()
-        self._stalled, self._taken_at = False, self._seam.now()
-        offer.on_taken()
-        offer.taken.set_result(None)
-        return offer.event
+        while not self._ended:
+            if not self._offers:
+                await self._arrival()
+                continue
+            offer = self._offers.popleft()
+            if offer.taken.done():
+                continue  # its poll was cancelled, and has not run since
+            self._stalled, self._taken_at = False, self._seam.now()
+            offer.on_taken()
+            offer.taken.set_result(None)
+            return offer.event
+        return None
+
+    async def _arrival(self) -> None:
+        """Wait for an event, behind those who wait already."""
+        taker = self._seam.loop.create_future()
+        self._takers.append(taker)
+        try:
+            await taker
+        except asyncio.CancelledError:
+            if taker in self._takers:
+                self._takers.remove(taker)
+            elif self._offers:
+                self._wake_next()  # it was woken for an event that it does not take now
+            raise
 
     def end(self) -> None:
         """Let every `take` return None."""
