@@ -39,6 +39,7 @@ from bili_account_async import (
     get_vip_info,
     update_sign,
 )
+from bili_account_async.sandbox import Sandbox
 
 ME = Credential(sessdata="planted-sessdata", dede_user_id=293793435, bili_jct="planted-jct")
 NAMES = {endpoint.path: name for name, endpoint in bili.ENDPOINTS.items()}
@@ -556,6 +557,22 @@ def test_a_manager_whose_loop_ended_says_so_and_can_be_closed_and_opened() -> No
     asyncio.run(again())
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # what the dead loop left, says asyncio
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_manager_whose_loop_ended_with_an_idle_connection_can_be_closed() -> None:
+    with Sandbox() as sandbox:  # in a thread of its own, so that the connection outlives the loop
+        me = sandbox.add_account().credential
+        manager = SessionManager(hosts=sandbox.hosts)
+
+        async def use() -> None:
+            await manager.open()
+            await get_account_info(manager.session(me))
+
+        asyncio.run(use())
+        asyncio.run(manager.close())
+        gc.collect()
+
+
 def test_a_call_that_runs_in_no_task_says_so() -> None:
     heard: list[BaseException] = []
 
@@ -691,8 +708,6 @@ async def test_an_observer_that_raises_does_no_harm(caplog: pytest.LogCaptureFix
 
 
 async def test_a_sign_of_several_lines_comes_back_as_it_was_read() -> None:
-    from bili_account_async.sandbox import Sandbox
-
     async with Sandbox() as sandbox:
         account = sandbox.add_account(sign="第一行\n第二行")
         async with SessionManager(hosts=sandbox.hosts) as manager:

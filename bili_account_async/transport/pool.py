@@ -47,6 +47,7 @@ class Pool:
             raise RuntimeError(_LENT_CLOSED)
         self._lent = lent
         self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
         self._lines: WeakSet[Line] = WeakSet()  # every connection that has carried an exchange
         self._proxies = Proxies(proxy, environment=lent is not None and lent.trust_env)
         # A context of its own verifies certificates whatever the lent connector does. It also makes
@@ -142,6 +143,8 @@ class Pool:
     async def close(self) -> None:
         """Close our own connections, and those of ours in a lent pool."""
         await self._client.close()
+        if self._loop.is_closed():
+            return  # its transports ended with it
         for line in list(self._lines):
             # Not one that another manager, with the same pool and the same `ssl`, is talking on.
             if line.exchange is None or line.exchange.lines is self._lines:
