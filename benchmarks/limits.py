@@ -375,7 +375,11 @@ def shared(limit: RateLimit, seconds: float) -> None:
     row("   least process, % of the grants", least, ">= 15")
     row("   grants while cut off from the file", cut_off, "0", "d")
     row("   looks a grant", len(looks) / len(departures))
-    row("   a look blocks the loop, p99, ms", 1e3 * looks[int(len(looks) * 0.99)], "<= 0.3")
+    row(
+        "   a look at the open file blocks the loop, p99, ms",
+        1e3 * looks[int(len(looks) * 0.99)],
+        "<= 0.3",
+    )
     row("   the longest look, ms", 1e3 * looks[-1])
 
 

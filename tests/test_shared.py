@@ -481,6 +481,18 @@ async def test_the_file_is_its_owners_and_names_nobody(path: Path) -> None:
 
 
 @run_virtual
+async def test_a_permit_that_comes_back_after_the_end_does_not_open_the_file_again(
+    path: Path,
+) -> None:
+    with Process(path) as one:
+        permit = await one.gate.acquire(
+            "host", "a", patience=FOREVER, max_wait=FOREVER, retry=False, background=False
+        )
+    one.gate.release(permit, told("host", 5.0))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@run_virtual
 async def test_rows_that_tell_nothing_any_more_go(path: Path) -> None:
     limits = {"host": RateLimit(rate=1e4, burst=10), "account": RateLimit(rate=1, burst=1)}
     with Process(path, **limits) as one:

@@ -64,7 +64,7 @@ class SharedGate(LocalLimiter):
     def release(self, permit: Departure, error: BaseException | None) -> None:
         """Take the permit back; what a `RateLimited` says, all processes are told."""
         super().release(permit, error)
-        if isinstance(error, RateLimited) and self._cut_off is None:
+        if isinstance(error, RateLimited) and self._cut_off is None and not self._closed:
             queue = permit.queue
             assert isinstance(queue, AskingQueue)
             self._tell(queue, permit.account, self._now())

@@ -27,7 +27,8 @@ class SharedLimiter:
             raise TypeError(f"limits: expected Limits, got {type(limits).__name__}")
         path = os.fspath(where) if isinstance(where, str | os.PathLike) else None
         if not isinstance(path, str) or not path or "://" in path or "\0" in path:
-            raise ValueError("where: expected the path of a file on this machine; no URL is served")
+            text = "where: expected the path of a file on this machine; Redis is not served"
+            raise ValueError(text)
         number = type(fallback) in (int, float)
         if not number or not 0 < fallback <= 1:
             raise ValueError(f"fallback: expected a number above 0 and up to 1, got {fallback!r}")
