@@ -52,6 +52,7 @@ from bili_account_async import (
     SecurityInfo,
     Session,
     SessionManager,
+    SharedLimiter,
     Sex,
     SnsBindings,
     TransportError,
@@ -309,6 +310,8 @@ async def the_manager(pool: aiohttp.ClientSession, credential: Credential) -> No
     )
     await manager.open()
     await manager.close()
+    SessionManager(limiter=SharedLimiter(Limits(), "limits.sqlite3", fallback=0.5))
+    SharedLimiter("limits.sqlite3")  # type: ignore[call-arg, arg-type]
     SessionManager(limits=RateLimit(rate=1, burst=1))  # type: ignore[arg-type]
     SessionManager(hosts)  # type: ignore[call-arg]
     async with open_session(credential, label="me", limits=Limits.none(), timeout=3) as one:
