@@ -45,7 +45,7 @@ class Booking:
 class AskingQueue(TimedQueue):
     """A queue that lets nobody go by itself while it `asks`; else it is a `TimedQueue`."""
 
-    __slots__ = ("_ask", "asking", "asks", "booked", "busy_since", "last", "name")
+    __slots__ = ("_ask", "asking", "asks", "booked", "busy_since", "last", "name", "ticked_at")
 
     def __init__(
         self, name: str, limits: Limits, seam: Seam, ask: Callable[[AskingQueue], None]
@@ -58,6 +58,7 @@ class AskingQueue(TimedQueue):
         self.booked: Booking | None = None
         self.last: tuple[Call, Booking] | None = None  # the last grant, which may yet be cancelled
         self.busy_since = math.inf
+        self.ticked_at = -math.inf  # the last timer's time: a loop may be a clock tick early
         self._keep_slack()
 
     # --- what a queue does otherwise while it asks ---
@@ -94,6 +95,10 @@ class AskingQueue(TimedQueue):
             for call, error in self.overdue(now):
                 fail(call, error)
             self.arm()
+
+    def _tick(self, at: float) -> None:
+        self.ticked_at = at
+        super()._tick(at)
 
     def arm(self) -> None:
         """Let the first call ask in the loop's next turn, and set the timer.

@@ -118,7 +118,7 @@ class SharedGate(LocalLimiter):
     def _ask(self, queue: AskingQueue) -> None:
         """Ask for the next call, if one could go as soon as the host may send."""
         queue.asking, begun = None, self._now()
-        call = queue.candidate(max(begun, queue.host.ready_at))
+        call = queue.candidate(max(begun, queue.ticked_at, queue.host.ready_at))
         if call is None:
             queue.rest()
             return
@@ -131,7 +131,7 @@ class SharedGate(LocalLimiter):
             self._fall_back(str(lost))
             return
         queue.busy_since = math.inf
-        now = self._now()
+        now = max(self._now(), queue.ticked_at)
         if booking is None or now - begun > LATE_SECONDS:
             pass  # it asks again; what it booked in its sleep is lost
         elif now < booking.slot:
