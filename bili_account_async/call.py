@@ -416,12 +416,10 @@ class Call(Generic[T]):
             if outcome.error is None:
                 self.route.budget.earn()
                 return outcome
-            self.engine.ensure_open()
             delay = self.delay_after(outcome.error, outcome.seconds)
             if delay is None:
                 break
             self.failed = outcome.error
-            del outcome
             await self.engine.wait(delay)
         try:
             raise self.final(outcome.error)
@@ -568,8 +566,10 @@ class Call(Generic[T]):
     def delay_after(self, error: BiliError, seconds: float) -> float | None:
         """Return the seconds to wait before the next attempt; None if there is to be none.
 
-        `seconds` is how long the attempt took that ended in `error`.
+        `seconds` is how long the attempt took that ended in `error`. Raises `RuntimeError` if the
+        manager was closed meanwhile.
         """
+        self.engine.ensure_open()
         stale = isinstance(error, TransportError) and error.stale
         self.sent = self.sent or not isinstance(error, TransportError) or error.sent
         if stale:
