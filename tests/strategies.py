@@ -23,7 +23,7 @@ from bili_account_async import records
 from bili_account_async.records import ChinaTime, IsoDay, UnixMilliseconds, UnixSeconds, ZeroOne
 
 fuzz = settings(
-    max_examples=int(os.environ.get("BILI_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("BILI_EXAMPLES", "60")),
     deadline=None,
     database=None,
     derandomize="BILI_EXAMPLES" not in os.environ,

@@ -320,7 +320,7 @@ class PollerMachine(RuleBasedStateMachine):
 
 
 PollerMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("BILI_EXAMPLES", "100")),
+    max_examples=int(os.environ.get("BILI_EXAMPLES", "30")),
     stateful_step_count=30,
     deadline=None,
     database=None,
