@@ -180,14 +180,17 @@ class Credential:
         """
         if self.dede_user_id:
             return str(self.dede_user_id)
-        secret = self.sessdata or self.access_key or ""
-        return "#" + blake2b(secret.encode(), digest_size=6).hexdigest()
+        return "#" + self._digest(6)
 
     @property
     def secret_digest(self) -> str:
         """Return a digest of the secret, which tells logins apart, whatever mid they claim."""
+        return self._digest(16)
+
+    def _digest(self, size: int) -> str:
+        """Return a digest of the secret, of so many bytes, in hexadecimal."""
         secret = self.sessdata or self.access_key or ""
-        return blake2b(secret.encode(), digest_size=16).hexdigest()
+        return blake2b(secret.encode(), digest_size=size).hexdigest()
 
     def redact(self, text: str) -> str:
         """Return `text` with this credential's secrets made `***`, however they are encoded.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType, NoneType
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args
 
 import attrs
 
@@ -59,7 +59,7 @@ class Auth:
     cookie: tuple[Part, ...] = attrs.field(
         default=("sessdata",),
         converter=_parts,
-        validator=attrs.validators.deep_iterable(_one_of("sessdata", "dede_user_id", "bili_jct")),
+        validator=attrs.validators.deep_iterable(_one_of(*get_args(Part))),
     )
     access_key: bool = True
 
@@ -92,7 +92,7 @@ class Endpoint(Generic[T_co]):
 
     name: str = attrs.field(validator=attrs.validators.instance_of(str))
     method: Literal["GET", "POST"] = attrs.field(validator=_one_of("GET", "POST"))
-    host: HostName = attrs.field(validator=_one_of("api", "www", "passport"))
+    host: HostName = attrs.field(validator=_one_of(*get_args(HostName)))
     path: str = attrs.field(validator=_check_path)
     auth: Auth = attrs.field(validator=attrs.validators.instance_of(Auth))
     returns: type[T_co]

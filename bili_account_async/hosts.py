@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 from yarl import URL
@@ -13,7 +13,7 @@ from .endpoints import HostName
 _EXPECTED = (
     "expected 'https://host' ('http' only for loopback) without user info, path, query or fragment"
 )
-HOST_NAMES: tuple[HostName, ...] = ("api", "www", "passport")
+HOST_NAMES: tuple[HostName, ...] = get_args(HostName)
 
 
 def http_url(value: object) -> URL | None:
